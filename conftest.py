@@ -1,0 +1,16 @@
+"""What all tests and doctests share: a quiet TensorFlow, plots without a display, the same start every time."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """Seeds all generators and starts layer names afresh ("lstm", not "lstm_7")."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,175 @@
+"""Builds a model anew from the layers of another: smaller, with the weights and the training state it keeps."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_iss.structures import take
+from keras_iss.tracing import Trace
+
+Removed = Mapping[str, np.ndarray]  # structure name -> indices of the units that go
+
+
+def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
+    """A new model of the same graph without the removed units, weights copied, compiled as the old one was.
+
+    Args:
+        model: The traced model. It isn't changed.
+        trace: Its trace.
+        removed: Indices of the units to remove, by structure; empty to copy the model as it is.
+
+    Returns:
+        The new model; optimizer state is carried over for what is kept.
+    """
+    clones: dict[int, Any] = {}
+    small = _clone_graph(model, _Cloner(trace, removed, clones))
+    cuts = _cuts(trace, removed)
+    layers = {id(layer): layer for layer in _leaves(model)}
+    for identity, layer in layers.items():
+        for old, new in zip(layer.variables, clones[identity].variables, strict=True):
+            new.assign(_cut(old, trace, cuts))
+    small.trainable = model.trainable
+    for identity, layer in layers.items():
+        clones[identity].trainable = layer.trainable
+    if model.compiled:
+        _compile_like(small, model, trace, cuts)
+    return small
+
+
+class _Cloner:
+    """Clones each layer once, with the numbers of its config that shrink."""
+
+    def __init__(self, trace: Trace, removed: Removed, clones: dict[int, Any]):
+        self._clones = clones
+        self._keys = {id(layer): key for key, layer in trace.layers.items()}
+        self._fields: dict[str, dict[tuple, int]] = {}
+        for structure in trace.structures:
+            gone = len(removed.get(structure.name, ()))
+            for r in structure.resizes:
+                if not gone:
+                    continue
+                fields = self._fields.setdefault(r.layer, {})
+                fields[r.field] = fields.get(r.field, r.value) - r.per_unit * gone
+
+    def __call__(self, layer: Any) -> Any:
+        if id(layer) not in self._clones:
+            self._clones[id(layer)] = self._clone(layer)
+        return self._clones[id(layer)]
+
+    def _clone(self, layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return _clone_graph(layer, self)
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # a keras.ops operation has neither weights nor state
+        config = _without_build(copy.deepcopy(layer.get_config()))
+        for field, value in self._fields.get(self._keys.get(id(layer), ""), {}).items():
+            _set_field(config, field, value)
+        return type(layer).from_config(config)
+
+
+def _without_build(config: Any) -> Any:
+    """A wrapper's config says for which input shape its inner layer was built: the old one, so it goes."""
+    if isinstance(config, dict):
+        return {k: _without_build(v) for k, v in config.items() if k not in ("build_config", "compile_config")}
+    return type(config)(map(_without_build, config)) if isinstance(config, (list, tuple)) else config
+
+
+def _set_field(config: Any, field: tuple[str | int, ...], value: int) -> None:
+    *way, last = field
+    for step in way:
+        if isinstance(config[step], tuple):  # a Reshape's target_shape
+            config[step] = list(config[step])
+        config = config[step]
+    config[last] = value
+
+
+def _clone_graph(model: Any, clone: Callable[[Any], Any]) -> Any:
+    """The same graph over cloned layers. Not compiled: user functions in the compile config need no registration."""
+    if isinstance(model, keras.Sequential):
+        first = model.inputs[0]
+        entry = keras.Input(batch_shape=first.shape, dtype=first.dtype, name=first.name)
+        return type(model)([entry, *(clone(layer) for layer in model.layers)], name=model.name)
+    view = keras.Model(model.input, model.output, name=model.name)
+    copied = keras.models.clone_model(view, clone_function=clone)
+    if type(model) is type(view):
+        return copied
+    return type(model)(inputs=copied.input, outputs=copied.output, name=model.name)
+
+
+def _leaves(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer
+
+
+def _cuts(trace: Trace, removed: Removed) -> dict[int, list[tuple[Any, int, np.ndarray]]]:
+    """For each variable (by id) the slices to cut out of it."""
+    cuts: dict[int, list[tuple[Any, int, np.ndarray]]] = {}
+    for structure in trace.structures:
+        gone = removed.get(structure.name)
+        if gone is None or not len(gone):
+            continue
+        for part in structure.slices:
+            cuts.setdefault(id(trace.weights[part.path]), []).append((part, structure.size, gone))
+    return cuts
+
+
+def _cut(variable: Any, trace: Trace, cuts: Mapping[int, Any]) -> np.ndarray:
+    return take(keras.ops.convert_to_numpy(variable), cuts.get(id(variable), ()))
+
+
+def _compile_like(small: Any, model: Any, trace: Trace, cuts: Mapping[int, Any]) -> None:
+    """Compiles with the same loss, metrics and optimizer class, and carries the optimizer's state over."""
+    functions = [f for f in tree.flatten(model.loss) if callable(f)]
+    scope = {getattr(f, "__name__", type(f).__name__): f for f in functions}
+    scope |= {type(f).__name__: type(f) for f in functions}
+    try:
+        with keras.saving.custom_object_scope(scope):
+            small.compile_from_config(_plain_optimizer(model.get_compile_config()))
+    except (TypeError, ValueError) as error:
+        warnings.warn(
+            f"The new model is not compiled, because the compile settings of {model.name!r} can't be copied "
+            f"({str(error).splitlines()[0]}). Compile it yourself, or register your functions with "
+            "keras.saving.register_keras_serializable.",
+            stacklevel=4,
+        )
+        return
+    old = _inner_optimizer(model.optimizer)
+    if old is not None and old.built and small.optimizer is not None:
+        _carry_state(old, small.optimizer, model.trainable_variables, trace, cuts)
+
+
+def _inner_optimizer(optimizer: Any) -> Any:
+    """The user's own optimizer inside a SparseOptimizer, whose masks mean nothing on a stripped model."""
+    from keras_iss.optimizers import SparseOptimizer
+
+    return optimizer.inner if isinstance(optimizer, SparseOptimizer) else optimizer
+
+
+def _plain_optimizer(config: dict[str, Any]) -> dict[str, Any]:
+    entry = config.get("optimizer")
+    if isinstance(entry, dict) and entry.get("class_name") == "SparseOptimizer":
+        return {**config, "optimizer": entry["config"]["inner"]}
+    return config
+
+
+def _carry_state(old: Any, new: Any, variables: list[Any], trace: Trace, cuts: Mapping[int, Any]) -> None:
+    """Copies every state variable; one that belongs to a weight is cut as the weight is."""
+    prefixes = {f"{v.path.replace('/', '_')}_": v for v in variables}
+    for source, target in zip(old.variables, new.variables, strict=True):
+        value = keras.ops.convert_to_numpy(source)
+        if value.shape != tuple(target.shape):
+            name = source.path.rpartition("/")[2]
+            owners = [v for p, v in prefixes.items() if name.startswith(p) and tuple(v.shape) == value.shape]
+            value = take(value, cuts.get(id(owners[-1]), ())) if owners else value
+        if value.shape == tuple(target.shape):  # factored moments (Adafactor) start afresh
+            target.assign(value)

@@ -1,0 +1,65 @@
+"""Attention, AdditiveAttention and MultiHeadAttention as readers of units."""
+
+from __future__ import annotations
+
+from keras import layers
+
+from keras_iss.calls import Call
+from keras_iss.registry import register
+from keras_iss.units import Signal
+
+
+def _split(call: Call) -> tuple[Signal, Signal, Signal]:
+    query, value, *rest = call.argument(0, "inputs")
+    return query, value, rest[0] if rest else value
+
+
+def _attention(call: Call) -> Signal:
+    """softmax(q kᵀ) v: unit k of query and key meet in the score, so both are one unit, and it must be 0 to go."""
+    query, value, key = _split(call)
+    call.joins([query, key], f"{call.name} compares it with something that can't shrink along with it")
+    call.reads_without_weight(query, key)
+    return value.passed(zero=value.zero)
+
+
+def _additive_attention(call: Call) -> Signal:
+    """Σ_k scale_k tanh(q_k + k_k): read through the weight `scale`."""
+    query, value, key = _split(call)
+    call.joins([query, key], f"{call.name} compares it with something that can't shrink along with it")
+    if call.layer.scale is None:
+        call.reads_without_weight(query, key)
+    else:
+        for signal in (query, key):
+            call.reads(signal, call.layer.scale)
+    return value.passed(zero=value.zero)
+
+
+def _multi_head_attention(call: Call) -> Signal | None:
+    """Each input is read by a projection; the output projection makes units of its own."""
+    layer = call.layer
+    query, value = call.argument(0, "query"), call.argument(1, "value")
+    key = call.argument(2, "key") or value
+    if layer.get_config().get("use_gate"):
+        call.pins([query, value, key], f"{call.name} has a gate, which isn't followed")
+        return None
+    projections = (layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense)
+    for signal, dense in zip((query, key, value), projections, strict=False):
+        call.reads(signal, dense.kernel, 0)
+    output = projections[-1]
+    size = output.kernel.shape[-1]
+    units = call.structure(size, kind="dense")
+    call.writes(units, output.kernel)
+    call.writes(units, output.bias, penalised=False)
+    for dense in projections:
+        call.multiplies(dense.kernel)
+    call.resizes(units, "output_shape", value=size)
+    # Left to itself the layer would shrink its output with the query.
+    call.resizes(query, "output_shape", value=size, per_unit=0)
+    if len(output.kernel.shape) != 3:
+        call.pins([units, query], f"{call.name} has an output of several axes")
+    return units
+
+
+register(layers.Attention, _attention)
+register(layers.AdditiveAttention, _additive_attention)
+register(layers.MultiHeadAttention, _multi_head_attention)

@@ -1,0 +1,116 @@
+"""LSTM, GRU, SimpleRNN, RNN(cell), StackedRNNCells, Bidirectional, TimeDistributed.
+
+A unit's incoming weights are its columns in every gate of kernel, recurrent kernel and bias; its outgoing weights are
+its row of the recurrent kernel and the rows of whatever reads the layer (Wen et al., arXiv 1709.05027, figure 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_iss.calls import Call
+from keras_iss.registry import register, zero_at_zero
+from keras_iss.structures import Role
+from keras_iss.units import Signal
+
+_GATES = {layers.LSTMCell: 4, layers.GRUCell: 3, layers.SimpleRNNCell: 1}
+
+
+def _cell(call: Call) -> tuple[Signal, list[Signal]]:
+    """One cell: args are the input and the list of its initial states (None where they are zeros)."""
+    cell, (inputs, states) = call.layer, call.args
+    elementwise = [zero_at_zero(cell.activation), zero_at_zero(getattr(cell, "recurrent_activation", None))]
+    # c and h stay 0 if tanh(0) = 0, whatever the gates are, unless a state that isn't 0 comes in.
+    zero = elementwise[0] is True and all(s.zero for s in states or [])
+    units = call.structure(cell.units, kind="hidden", zero=zero)
+    if None in elementwise:
+        call.pins([units], f"an activation of {call.name} is not known to treat each unit alone")
+    gates = _GATES[type(cell)]
+    call.reads(inputs, cell.kernel)
+    call.reads(units, cell.recurrent_kernel)
+    for matrix in (cell.kernel, cell.recurrent_kernel):
+        call.writes(units, matrix, gates=gates)
+        call.multiplies(matrix)
+    call.writes(units, cell.bias, gates=gates, penalised=False)
+    call.resizes(units, "units", value=cell.units)
+    for state in states or []:
+        call.joins([units, state], f"the initial state of {call.name} comes from something that can't shrink with it")
+    return units, [units] * (2 if isinstance(cell, layers.LSTMCell) else 1)
+
+
+def _stacked_cells(call: Call) -> tuple[Signal, list[Any]]:
+    signal, states = call.args
+    new_states = []
+    for index, cell in enumerate(call.layer.cells):
+        state = None if states is None else states[index]
+        state = [state] if isinstance(state, Signal) else state
+        field = ("cells", index, "config")
+        signal, new_state = call.inner(cell, (signal, state), {}, part=str(index), field=field)
+        new_states.append(new_state)
+    return signal, new_states
+
+
+def _recurrent(call: Call) -> list[Signal]:
+    """An RNN layer around its cell."""
+    layer = call.layer
+    built_in = isinstance(layer, (layers.LSTM, layers.GRU, layers.SimpleRNN))
+    states = call.argument(1, "initial_state")
+    states = [states] if isinstance(states, Signal) else states
+    output, new_states = call.inner(
+        layer.cell, (call.inputs[0], states), {}, part="", field=() if built_in else ("cell", "config")
+    )
+    if layer.stateful:
+        for variable, state in zip(keras.tree.flatten(layer.states), keras.tree.flatten(new_states), strict=True):
+            call.reads(state, variable, -1, role=Role.INCOMING, penalised=False)
+    return [output, *keras.tree.flatten(new_states)] if layer.return_state else [output]
+
+
+def _bidirectional(call: Call) -> list[Signal]:
+    layer = call.layer
+    separate = layer.merge_mode in ("concat", None)
+    states = call.argument(1, "initial_state")
+    half = len(states) // 2 if states is not None else 0
+    ends = {"forward": states[:half] if half else None, "backward": states[half:] if half else None}
+    outputs = []
+    for part, inner, key in (
+        ("forward", layer.forward_layer, "layer"),
+        ("backward", layer.backward_layer, "backward_layer"),
+    ):
+        kwargs = {"initial_state": ends[part]} if half else {}
+        outputs.append(
+            call.inner(inner, (call.inputs[0],), kwargs, part=part if separate else "", field=(key, "config"))
+        )
+    (forward, *forward_states), (backward, *backward_states) = outputs
+    if layer.merge_mode == "concat":
+        width = forward.shape[-1]
+        merged = [Signal((None, None), forward.placements + backward.shifted(width))]
+        # Bidirectional.compute_output_shape doubles the forward width, so both must stay equally wide.
+        call.twins(forward, backward)
+    elif layer.merge_mode is None:
+        merged = [forward, backward]
+        call.twins(forward, backward)
+    else:
+        call.joins([forward, backward], f"{call.name} merges its directions unit by unit")
+        merged = [forward.passed(zero=forward.zero and backward.zero)]
+    return merged + forward_states + backward_states
+
+
+def _time_distributed(call: Call) -> Any:
+    """The wrapped layer sees one time step; axes counted from the end stay what they are."""
+    inputs = call.inputs[0]
+    step = Signal((inputs.shape[0], *inputs.shape[2:]), inputs.placements, inputs.source)
+    if any(p.axis == 1 - len(inputs.shape) for p in inputs.placements):
+        call.pins([inputs], f"its units lie on the time axis of {call.name}")
+    return call.inner(call.layer.layer, (step,), {}, part="", field=("layer", "config"))
+
+
+for _class in _GATES:
+    register(_class, _cell)
+register(layers.StackedRNNCells, _stacked_cells)
+for _class in (layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN):
+    register(_class, _recurrent)
+register(layers.Bidirectional, _bidirectional)
+register(layers.TimeDistributed, _time_distributed)

@@ -1,0 +1,110 @@
+"""Flatten, Reshape, Permute, RepeatVector, pooling over time: layers that move units about."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from keras_iss.calls import Call
+from keras_iss.registry import register
+from keras_iss.units import Placement, Signal
+
+_UNKNOWN = 3  # stands for a time axis of unknown length: any length gives the same pattern on the units' axis
+
+
+def _reshaped(call: Call) -> Signal:
+    """Follows each unit's number through numpy's own reshape and looks where it comes out."""
+    signal = call.inputs[0]
+    output = Signal(tuple(call.layer.compute_output_shape(signal.shape)))
+    shape = [_UNKNOWN if d is None else d for d in signal.shape[1:]]
+    target = [-1 if d is None else d for d in output.shape[1:]]
+    if target.count(-1) > 1 or getattr(call.layer, "data_format", None) == "channels_first":
+        call.pins([signal], f"{call.name} reshapes it to a shape that isn't known here")
+        return output
+    placements = []
+    for p in signal.placements:
+        owner = np.full(shape[p.axis], -1)
+        owner[p.indices()] = np.arange(p.draft.root.size)[:, None]
+        owners = np.broadcast_to(owner.reshape([-1 if a == p.axis % len(shape) else 1 for a in range(len(shape))]), shape)
+        moved = _find(owners.reshape(target), p)
+        if moved is None:
+            call.pins([signal], f"{call.name} spreads its units over several axes")
+            return output
+        placements.append(moved)
+    result = Signal(output.shape, tuple(placements))
+    _resize_target(call, result)
+    return result
+
+
+def _find(owners: np.ndarray, placement: Placement) -> Placement | None:
+    """The axis along which the owner of each index is the same everywhere else, as a placement."""
+    for axis in range(owners.ndim):
+        line = np.moveaxis(owners, axis, -1).reshape(-1, owners.shape[axis])
+        if np.all(line == line[:1]):
+            return _as_placement(line[0], axis - owners.ndim, placement)
+    return None
+
+
+def _as_placement(line: np.ndarray, axis: int, placement: Placement) -> Placement | None:
+    """Writes "who owns index i" as offsets, stride and repeat, if it has that form."""
+    size = placement.draft.root.size
+    places = [np.flatnonzero(line == k) for k in range(size)]
+    if len({len(p) for p in places}) != 1 or not len(places[0]):
+        return None
+    first = places[0]
+    breaks = np.flatnonzero(np.diff(first) != 1) + 1
+    stride = int(places[1][0] - first[0]) if size > 1 else 1
+    for repeat in {len(run) for run in np.split(first, breaks)} | {1}:
+        if size > 1 and repeat > abs(stride):  # neighbouring runs of one unit: only with several offsets
+            continue
+        if len(first) % repeat or stride < 1:
+            continue
+        offsets = tuple(int(o) for o in first[::repeat])
+        candidate = dataclasses.replace(placement, axis=axis, offsets=offsets, stride=stride, repeat=repeat)
+        if np.array_equal(candidate.indices(), np.stack(places)):
+            return candidate
+    return None
+
+
+def _resize_target(call: Call, result: Signal) -> None:
+    if not isinstance(call.layer, layers.Reshape):
+        return
+    target = call.layer.target_shape
+    for p in result.placements:
+        index = len(target) + p.axis
+        if target[index] != -1:
+            call.resizes(
+                Signal((), (p,)), "target_shape", index, value=target[index], per_unit=len(p.offsets) * p.repeat
+            )
+
+
+def _permute(call: Call) -> Signal:
+    signal, dims = call.inputs[0], call.layer.dims
+    rank = len(dims)
+    moved = {old - 1 - rank: new - rank for new, old in enumerate(dims)}
+    placements = tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
+    return Signal(tuple(call.layer.compute_output_shape(signal.shape)), placements)
+
+
+def _over_time(call: Call) -> Any:
+    """Pooling, padding, cropping, repeating: the last axis stays as it is, zeros stay zeros."""
+    signal = call.inputs[0]
+    layer = call.layer
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    if first or any(p.axis != -1 for p in signal.placements):
+        call.pins([signal], f"{call.name} works along its units' axis")
+        return None
+    return signal.passed()
+
+
+register(layers.Flatten, _reshaped)
+register(layers.Reshape, _reshaped)
+register(layers.Permute, _permute)
+for _class in (
+    layers.RepeatVector, layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D, layers.AveragePooling1D,
+    layers.MaxPooling1D, layers.UpSampling1D, layers.ZeroPadding1D, layers.Cropping1D,
+):  # fmt: skip
+    register(_class, _over_time)

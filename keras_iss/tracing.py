@@ -1,0 +1,339 @@
+"""Walks a model and finds its structures: which units can go, what they are tied to, and what can't go and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_iss.calls import Call
+from keras_iss.cost import CostModel, WeightCost
+from keras_iss.registry import rule_for
+from keras_iss.structures import Role, Structure, squared_norms, weights_by_path
+from keras_iss.units import Book, Draft, Signal
+
+
+_IS_OUTPUT = "it is an output of the model"
+
+
+class TraceError(ValueError):
+    """A model that can't be traced, or a structure that isn't there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """One input of a model.
+
+    Args:
+        name, shape, dtype: As in the model; the batch axis comes first, None where a length is free.
+        vocabulary: Integers must be below this, because an Embedding reads them; None if nothing limits them.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    vocabulary: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What `trace` found.
+
+    Attributes:
+        structures: What can be pruned.
+        pinned: name -> why the structure can't be pruned.
+        weights: The model's variables by the keys that slices use.
+        layers: Layers by the keys that resizes use.
+        inputs: The model's inputs.
+        cost: Parameters and multiply-adds for any number of units alive.
+    """
+
+    structures: tuple[Structure, ...]
+    pinned: Mapping[str, str]
+    weights: Mapping[str, Any]
+    layers: Mapping[str, Any]
+    inputs: tuple[InputSpec, ...]
+    cost: CostModel
+    _pinned_structures: Mapping[str, Structure] = dataclasses.field(default_factory=dict, repr=False)
+    _aliases: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> Structure:
+        """A structure by name; a name that was merged into another gives that one.
+
+        Raises:
+            TraceError: If there is none; the nearest names are in the message.
+        """
+        resolved = self._aliases.get(name, name)
+        for structure in (*self.structures, *self._pinned_structures.values()):
+            if structure.name == resolved:
+                return structure
+        known = [*(s.name for s in self.structures), *self._pinned_structures]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:6]
+        raise TraceError(
+            f"There is no structure named {name!r} in this model. "
+            f"Nearest names: {', '.join(map(repr, near)) or '(the model has none)'}."
+        )
+
+    def prunable(self, name: str) -> Structure:
+        """A structure that can be pruned, by name.
+
+        Raises:
+            TraceError: If there is none of the name, or it is pinned; the reason is in the message.
+        """
+        structure = self[name]
+        if structure.name in self.pinned:
+            raise TraceError(f"Structure {name!r} can't be pruned: {self.pinned[structure.name]}.")
+        return structure
+
+    def norms(self, name: str) -> np.ndarray:
+        """Group norms sqrt(Σ w²) of a structure's components, shape (size,), biases left out."""
+        structure = self[name]
+        values = {path: keras.ops.convert_to_numpy(self.weights[path]) for path in structure.paths}
+        return np.sqrt(keras.ops.convert_to_numpy(squared_norms(structure, values)))
+
+    def removable(self, name: str) -> np.ndarray:
+        """Which units can go right now without changing any output, shape (size,), bool.
+
+        A unit can go when everything that reads it is exactly 0, or is read as 0 because the unit is certain to output
+        0: its incoming weights and biases are all exactly 0.
+        """
+        structure = self[name]
+        values = {path: keras.ops.convert_to_numpy(self.weights[path]) for path in structure.paths}
+        silent = np.ones(structure.size, bool)
+        deaf_readers = np.ones(structure.size, bool)
+        for part in structure.slices:
+            if part.role is Role.INCOMING:
+                silent &= _all_zero(part, values[part.path], structure.size)
+        for part in structure.slices:
+            if part.role is Role.OUTGOING:
+                zero = _all_zero(part, values[part.path], structure.size)
+                deaf_readers &= (zero | silent) if part.reads_zero else zero
+        return deaf_readers & silent if structure.weightless_readers else deaf_readers
+
+    def __str__(self) -> str:
+        rows = [("structure", "kind", "units", "weights per unit", "shrinks")]
+        for s in self.structures:
+            resized = dict.fromkeys(r.layer for r in s.resizes)
+            rows.append((s.name, s.kind, str(s.size), f"{self._weights_per_unit(s):,}", ", ".join(resized)))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)) + "  " + row[4] for row in rows]
+        lines.insert(1, "-" * max(map(len, lines)))
+        if self.pinned:
+            lines += ["", "can't be pruned:"]
+            lines += [f"  {name}: {reason}" for name, reason in self.pinned.items()]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _weights_per_unit(self, structure: Structure) -> int:
+        shapes = {path: tuple(self.weights[path].shape) for path in structure.paths}
+        return sum(
+            p.width * math.prod(d for a, d in enumerate(shapes[p.path]) if a != p.axis)
+            for p in structure.slices
+            if p.penalised and p.role is not Role.CARRIED
+        )
+
+
+def _all_zero(part: Any, value: np.ndarray, size: int) -> np.ndarray:
+    occupied = np.any(value != 0, axis=tuple(a for a in range(value.ndim) if a != part.axis))
+    return ~occupied[part.indices(size)].any(axis=1)
+
+
+def trace(model: keras.Model) -> Trace:
+    """Finds the structures of a Sequential or Functional model.
+
+    A structure is a set of units together with all weights that go when a unit goes: of an LSTM with n units, column k
+    of every gate in kernel, recurrent kernel and bias, row k of the recurrent kernel, and row k of whatever reads the
+    layer. Whatever can't be followed exactly is pinned, with a reason.
+
+    Args:
+        model: A built `keras.Sequential` or Functional model. It isn't changed.
+
+    Returns:
+        A `Trace`: `.structures`, `.pinned`, `trace[name]`, `.norms(name)`; `str(trace)` is a table.
+
+    Raises:
+        TraceError: If the model is subclassed or not built yet.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> model = keras.Sequential([keras.Input((None, 8)), keras.layers.LSTM(16, name="lstm"), keras.layers.Dense(3)])
+    >>> keras_iss.trace(model)["lstm"].size
+    16
+
+    Source: Wen et al., ICLR 2018 (arXiv 1709.05027), section 3.1.
+    """
+    check_traceable(model)
+    weights = weights_by_path(model.variables)
+    walker = Walker(Book({id(v): key for key, v in weights.items()}))
+    inputs = [Signal(tuple(x.shape), source=i) for i, x in enumerate(model.inputs)]
+    outputs = walker.walk(model, inputs, prefix="")
+    walker.book.pin(outputs, _IS_OUTPUT)
+    return _finish(model, walker, weights)
+
+
+def check_traceable(model: Any) -> None:
+    """Refuses what has no graph to walk.
+
+    Raises:
+        TraceError: With what to do instead.
+    """
+    if not isinstance(model, keras.Model):
+        raise TraceError(f"Invalid value for argument model. Expected a keras.Model. Received: {type(model).__name__}")
+    if isinstance(model, keras.Sequential):
+        if not model.built or not model.layers:
+            raise TraceError(
+                f"Model {model.name!r} isn't built yet. Add a keras.Input as its first layer, or call it on data once."
+            )
+        return
+    graph = [c for c in type(model).__mro__ if c.__name__ == "Functional"]
+    overridden = graph and any("call" in vars(c) for c in type(model).__mro__[: type(model).__mro__.index(graph[0])])
+    if not graph or overridden:
+        raise TraceError(
+            f"Model {model.name!r} is subclassed ({type(model).__name__}): its computation is code, not a graph that can "
+            "be walked. Rebuild it with keras.Input and keras.Model(inputs, outputs); inner layers may stay as they are."
+        )
+
+
+class _Probe(keras.Operation):
+    """Stands in for a layer while its model is walked, so that the layer itself gets no new nodes."""
+
+    def __init__(self, operation: Any):
+        super().__init__()
+        self._operation = operation
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self._operation.compute_output_spec(*args, **kwargs)
+
+
+class Walker:
+    """Goes through a model's layers in order and applies their rules."""
+
+    def __init__(self, book: Book):
+        self.book = book
+        self.layers: dict[str, Any] = {}
+        self.foreign: dict[str, str] = {}  # weight -> the layer without a rule that owns it
+
+    def walk(self, model: Any, inputs: Sequence[Signal], *, prefix: str, owner: str = "",
+             field: tuple[str | int, ...] = ()) -> list[Signal]:
+        """Follows signals through a model; `owner` and `field` tell where a wrapped model's config lies."""
+        sequential = isinstance(model, keras.Sequential)
+        struct = (model.inputs, model.outputs) if sequential else (model.input, model.output)
+        view = keras.Model(*struct, name=model.name)  # the same graph, but not compiled and never called
+        symbols = tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), view.input
+        )
+        carried = {id(x): s for x, s in zip(tree.flatten(symbols), inputs, strict=True)}
+        alive = [symbols]  # ids are only unique among living tensors
+
+        def visit(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            specs = _Probe(operation)(*args, **kwargs)
+            alive.append(specs)
+            flat = tree.flatten(specs)
+            known = lambda x: carried.get(id(x), x)  # noqa: E731
+            name = f"{prefix}{operation.name}"
+            place = field + _config_index(model, operation.name) if owner else ()
+            signals = self.call(
+                operation, tree.map_structure(known, args), tree.map_structure(known, kwargs), name=name,
+                owner=owner or name, field=place, outputs=[Signal(tuple(x.shape)) for x in flat],
+            )  # fmt: skip
+            for spec, signal in zip(flat, tree.flatten(signals), strict=True):
+                carried[id(spec)] = dataclasses.replace(signal, shape=tuple(spec.shape))
+            return specs
+
+        ends = keras.models.clone_model(
+            view, input_tensors=symbols, clone_function=lambda operation: operation, call_function=visit
+        )
+        return [carried.get(id(x), Signal(tuple(x.shape))) for x in tree.flatten(ends.outputs)]
+
+    def call(self, layer: Any, args: tuple, kwargs: dict, *, name: str, owner: str, field: tuple[str | int, ...],
+             outputs: Sequence[Signal] = ()) -> Any:
+        """Applies a layer's rule and returns the signals of its outputs."""
+        call = Call(self, layer, args, kwargs, name=name, owner=owner, field=field, outputs=outputs)
+        if isinstance(layer, keras.Model):
+            inner_owner = owner if field else ""
+            return self.walk(layer, call.inputs, prefix=f"{name}/", owner=inner_owner, field=field)
+        self.layers.setdefault(owner, layer)
+        rule = rule_for(layer)
+        signals = self._unknown(call) if rule is None else rule(call)
+        return list(outputs) if signals is None else signals
+
+    def _unknown(self, call: Call) -> Any:
+        kind = type(call.layer).__name__
+        call.pins(
+            call.inputs,
+            f"{call.name} (class {kind}) reads it and isn't known; teach it with keras_iss.register({kind}, rule)",
+        )
+        for variable in getattr(call.layer, "variables", ()):
+            key = self.book.key(variable)
+            if key is not None:
+                self.foreign[key] = call.name
+                if len(variable.shape) >= 2 and variable.trainable:
+                    call.multiplies(variable)
+        return list(call.outputs) or Signal((None, None))
+
+
+def _config_index(model: Any, name: str) -> tuple[str | int, ...]:
+    """Where a layer's config lies in its model's config."""
+    names = [entry["config"].get("name") for entry in model.get_config()["layers"]]
+    return ("layers", names.index(name), "config")
+
+
+def _finish(model: keras.Model, walker: Walker, weights: dict[str, Any]) -> Trace:
+    book = walker.book
+    roots = list(dict.fromkeys(draft.root for draft in book.drafts.values()))
+    for draft in roots:
+        _pin_shared_weights(draft, book, walker.foreign)
+    structures = {id(draft): draft.finish() for draft in roots}
+    pinned = {d.name: _IS_OUTPUT if _IS_OUTPUT in d.reasons else next(iter(d.reasons)) for d in roots if d.reasons}
+    known = {s.name: s for s in structures.values()}
+    return Trace(
+        structures=tuple(s for name, s in known.items() if name not in pinned),
+        pinned=pinned,
+        weights=weights,
+        layers=walker.layers,
+        inputs=tuple(
+            InputSpec(x.name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype), book.vocabularies.get(i))
+            for i, x in enumerate(model.inputs)
+        ),
+        cost=_cost(known, weights, book),
+        _pinned_structures={name: known[name] for name in pinned},
+        _aliases={alias: draft.name for draft in roots for alias in draft.names},
+    )
+
+
+def _pin_shared_weights(draft: Draft, book: Book, foreign: Mapping[str, str]) -> None:
+    for part in draft.reads_zero:
+        if len(book.owners.get(part.path, ())) > 1:
+            draft.reasons.setdefault(f"its weight {part.path} belongs to several layers at once")
+        if part.path in foreign:
+            draft.reasons.setdefault(f"its weight {part.path} is also used by {foreign[part.path]}, which isn't known")
+
+
+def _cost(structures: Mapping[str, Structure], weights: Mapping[str, Any], book: Book) -> CostModel:
+    widths: dict[str, dict[tuple[int, str, tuple[int, ...]], int]] = {}
+    for structure in structures.values():
+        for part in structure.slices:
+            # A tied weight lies in a structure twice along one axis, but shrinks once.
+            widths.setdefault(part.path, {})[part.axis, structure.name, part.offsets] = part.width
+    entries = tuple(
+        WeightCost(
+            shape=tuple(int(d) for d in variable.shape),
+            uses=book.uses.get(key, 0),
+            widths=tuple((axis, name, width) for (axis, name, _), width in widths.get(key, {}).items()),
+            counted=len(variable.shape) > 0 and "rnn_state" not in key and "seed_generator" not in key,
+        )
+        for key, variable in weights.items()
+    )
+    pairs = {tuple(dict.fromkeys((a.root.name, b.root.name))) for a, b in book.twins}
+    return CostModel(
+        weights=entries,
+        sizes={s.name: s.size for s in structures.values()},
+        kinds={s.name: s.kind for s in structures.values()},
+        twins=tuple(sorted(p for p in pairs if len(p) > 1)),
+    )

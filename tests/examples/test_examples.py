@@ -1,0 +1,30 @@
+"""Every example runs as a user runs it, and prints what it promises."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROMISES = {
+    "prune_without_training.py": r"units kept parameters accuracy\s+all .*\s+90% .*\s+75% .*\s+50% .*\s+25% ",
+    "learn_functional.py": r"accuracy on new knocks: (9\d\.\d|100\.0)%",
+    "encoder_decoder.py": r"(9\d\.\d|100\.0)% of unseen numbers right",
+    "learn_on_jax.py": r"accuracy on new knocks: (9\d\.\d|100\.0)%",
+}
+
+
+def test_every_example_is_tried():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROMISES)
+
+
+@pytest.mark.parametrize("name", sorted(PROMISES))
+def test_example_runs_and_prints_its_result(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(PROMISES[name], done.stdout), done.stdout[-2000:]
+    assert not list(tmp_path.iterdir()), "an example must not leave files behind"

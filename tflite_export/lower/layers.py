@@ -1,0 +1,137 @@
+"""Inference twins of Keras's recurrent layers: the same call, the same outputs, a graph TFLite runs fast."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from ..errors import ExportError
+from .cells import Cell
+from .loop import scan
+
+__all__ = ["BidirectionalTwin", "RNNTwin", "TimeDistributedTwin"]
+
+
+class RNNTwin(keras.Layer):
+    """Twin of LSTM, GRU, SimpleRNN and RNN over (stacks of) their cells."""
+
+    def __init__(self, layer: keras.layers.RNN, cells: list[Cell]):
+        super().__init__(name=layer.name, dtype="float32")
+        self.supports_masking = True
+        self.original = layer
+        self.cells = cells
+        self.built = True
+
+    def compute_mask(self, inputs, mask=None):
+        return self.original.compute_mask(inputs, mask)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.original.compute_output_spec(*args, **kwargs)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        layer = self.original
+        states = self._initial_states(sequences, initial_state)
+        if mask is not None:
+            mask = tf.cast(tf.reshape(mask, (sequences.shape[0], sequences.shape[1] or -1, 1)), "float32")
+        if layer.go_backwards:
+            sequences = tf.reverse(sequences, [1])
+            mask = None if mask is None else tf.reverse(mask, [1])
+        outputs, finals = sequences, []
+        for i, cell in enumerate(self.cells):
+            last = i == len(self.cells) - 1
+            # A stack of cells is a stack of layers: nothing flows down, and a masked step moves no state.
+            outputs, final = scan(
+                cell,
+                cell.projection(outputs),
+                states[i],
+                mask=mask,
+                sequences=layer.return_sequences or not last,
+                zero_masked=layer.zero_output_for_mask and last,
+            )
+            finals.append(final)
+        if not layer.return_state:
+            return outputs
+        return (outputs, *(finals if len(finals) > 1 else finals[0]))
+
+    def _initial_states(self, sequences, initial_state) -> list[list[tf.Tensor]]:
+        sizes = [cell.state_sizes for cell in self.cells]
+        if initial_state is None:
+            return [[tf.zeros((sequences.shape[0], n)) for n in cell] for cell in sizes]
+        flat = [tf.cast(s, "float32") for s in keras.tree.flatten(initial_state)]
+        grouped = []
+        for cell in sizes:
+            grouped.append(flat[: len(cell)])
+            flat = flat[len(cell) :]
+        return grouped
+
+
+class BidirectionalTwin(keras.Layer):
+    """Twin of Bidirectional, around the twins of its two layers."""
+
+    def __init__(self, layer: keras.layers.Bidirectional, forward: keras.Layer, backward: keras.Layer):
+        super().__init__(name=layer.name, dtype="float32")
+        self.supports_masking = True
+        self.original = layer
+        self.forward, self.backward = forward, backward
+        self.built = True
+
+    def compute_mask(self, inputs, mask=None):
+        return self.original.compute_mask(inputs, mask)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.original.compute_output_spec(*args, **kwargs)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        layer = self.original
+        there = back = None
+        if initial_state is not None:
+            half = len(initial_state) // 2
+            there, back = initial_state[:half], initial_state[half:]
+        ahead = self.forward(sequences, initial_state=there, mask=mask)
+        behind = self.backward(sequences, initial_state=back, mask=mask)
+        states = ()
+        if layer.return_state:
+            states = (*ahead[1:], *behind[1:])
+            ahead, behind = ahead[0], behind[0]
+        if layer.return_sequences:
+            behind = tf.reverse(behind, [1])
+        merged = {
+            "concat": lambda: tf.concat([ahead, behind], -1),
+            "sum": lambda: ahead + behind,
+            "ave": lambda: (ahead + behind) / 2,
+            "mul": lambda: ahead * behind,
+            None: lambda: (ahead, behind),
+        }[layer.merge_mode]()
+        if not layer.return_state:
+            return merged
+        return (*merged, *states) if layer.merge_mode is None else (merged, *states)
+
+
+class TimeDistributedTwin(keras.Layer):
+    """Twin of TimeDistributed: time folded into the batch, so that the inner layer runs once, not once per step."""
+
+    def __init__(self, layer: keras.layers.TimeDistributed, inner: keras.Layer):
+        super().__init__(name=layer.name, dtype="float32")
+        self.supports_masking = True
+        self.original = layer
+        self.inner = inner
+        self.recurrent = inner is not layer.layer
+        self.built = True
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.original.compute_output_spec(*args, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        batch, time = inputs.shape[:2]
+        if self.recurrent and mask is not None:
+            raise ExportError(
+                f"Layer {self.name!r}: a mask over the steps of a TimeDistributed recurrent layer can't be exported; "
+                "remove the Masking or mask_zero before it."
+            )
+        if self.recurrent and time is None:
+            raise ExportError(
+                f"Layer {self.name!r}: the number of TimeDistributed recurrent sequences must be fixed; "
+                "pass time_steps=..."
+            )
+        folded = self.inner(tf.reshape(inputs, (-1 if time is None else batch * time, *inputs.shape[2:])))
+        return tf.reshape(folded, (batch, -1 if time is None else time, *folded.shape[1:]))

@@ -1,0 +1,115 @@
+"""Keras against LiteRT, on random inputs of the right kind."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+import numpy as np
+
+from .errors import ExportError
+from .inputs import input_kinds, sample
+from .quantize import Recipe
+from .signature import output_names
+
+__all__ = ["signatures", "verify"]
+
+_SIGNATURE = "serving_default"
+
+
+def interpreter(data: bytes):
+    """A LiteRT interpreter of the file's bytes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_content=data)
+
+
+def signatures(data: bytes) -> dict[str, dict[str, list[str]]]:
+    """The file's signatures: name -> its inputs and outputs."""
+    return interpreter(data).get_signature_list()
+
+
+def verify(functional: keras.Model, data: bytes, recipe: Recipe, *, batch_size: int, time_steps: int | None) -> float:
+    """Run the file and the model on the same random inputs.
+
+    Inputs of whole numbers stay within the vocabulary of the Embedding they feed; where a mask is computed from
+    the inputs, right, left and complete padding are tried; where the length is open, several lengths are.
+
+    Args:
+        functional: The model, on whatever backend.
+        data: The file's bytes.
+        recipe: Names the tolerance.
+        batch_size: The file's batch size.
+        time_steps: The length of open time axes; None tries several.
+
+    Returns:
+        The largest absolute difference.
+
+    Raises:
+        ExportError: The outputs differ by more than the recipe allows.
+    """
+    kinds = input_kinds(functional)
+    runner = interpreter(data).get_signature_runner(_SIGNATURE)
+    names = output_names(functional)
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    with _at_rest(functional):
+        for time, pad in _cases(kinds, time_steps):
+            inputs = sample(kinds, batch_size, time, rng, pad)
+            expected = _keras_outputs(functional, inputs)
+            got = runner(**{kind.name: x for kind, x in zip(kinds, inputs, strict=True)})
+            for name, reference in zip(names, expected, strict=True):
+                where = f"output {name!r}" + (f" of {time} steps" if time else "") + (f", padded {pad}" if pad else "")
+                worst = max(worst, _compare(reference, got[name], recipe, f"Model {functional.name!r}, {where}"))
+    return worst
+
+
+def _cases(kinds, time_steps):
+    open_time = any(len(kind.shape) > 1 and kind.shape[1] is None for kind in kinds)
+    times = (time_steps,) if time_steps or not open_time else (5, 1, 12)
+    pads = [None]
+    if any(kind.padding is not None for kind in kinds):
+        pads += ["right", "left", "mixed"]
+    return [(time, pad) for time in times for pad in pads]
+
+
+def _keras_outputs(functional, inputs) -> list[np.ndarray]:
+    packed = keras.tree.pack_sequence_as(functional.input, [keras.ops.convert_to_tensor(x) for x in inputs])
+    return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(functional(packed, training=False))]
+
+
+@contextlib.contextmanager
+def _at_rest(functional: keras.Model):
+    """Stateful layers start from zero, as the file does, and get their states back afterwards."""
+    states = [v for v in functional.variables if v.name.startswith("rnn_state")]
+    kept = [keras.ops.convert_to_numpy(v.value) for v in states]
+    try:
+        for v in states:
+            v.assign(np.zeros(v.shape, "float32"))
+        yield
+    finally:
+        for v, value in zip(states, kept, strict=True):
+            v.assign(value)
+
+
+def _compare(expected: np.ndarray, got: np.ndarray, recipe: Recipe, what: str) -> float:
+    if expected.shape != got.shape:
+        raise ExportError(f"{what}: Keras gives the shape {expected.shape}, the file {got.shape}; please report this.")
+    if not np.all(np.isfinite(expected)):
+        raise ExportError(f"{what}: Keras itself gives NaN or infinity; look for NaN among the model's weights.")
+    difference = np.abs(expected.astype("float64") - got.astype("float64"))
+    largest = float(difference.max(initial=0.0))
+    scale = float(np.abs(expected).max(initial=0.0))
+    rms = float(np.sqrt(np.mean(difference**2)) / (np.sqrt(np.mean(expected.astype("float64") ** 2)) + 1e-12))
+    fine = np.isfinite(largest)
+    if recipe.max_abs is not None:
+        fine = fine and largest <= recipe.max_abs * max(1.0, scale)
+    if recipe.max_rms is not None:
+        fine = fine and (rms <= recipe.max_rms or largest <= 1e-4)
+    if not fine:
+        raise ExportError(
+            f"{what}: the file's outputs differ from Keras's by up to {largest:.2e} ({rms:.1%} root mean square), more "
+            f"than {recipe.name} allows, so nothing was written; "
+            + ("please report this model." if recipe.name == "float32" else "export with quantize=None.")
+        )
+    return largest
