@@ -35,12 +35,16 @@ class UserError(Exception):
 
 
 def _trace(options: argparse.Namespace) -> None:
-    print(keras_iss.trace(_load_model(options.model)))
+    model = _load_model(options.model)
+    trace = keras_iss.trace(model)
+    _check_recurrent(trace, options.model)
+    print(trace)
 
 
 def _strip(options: argparse.Namespace) -> None:
     _check_output(options.output, ".keras")
     model = _load_model(options.model, with_optimizer=True)
+    _check_recurrent(keras_iss.trace(model), options.model)
     small = keras_iss.strip(model, multiple_of=options.multiple_of)
     _save_model(small, options.output)
     print(keras_iss.report(small, baseline=model))
@@ -53,11 +57,12 @@ def _strip(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    _check_output(options.output, ".tflite")
+    model = _load_model(options.model)
     import tflite_export
 
-    _check_output(options.output, ".tflite")
     result = tflite_export.export(
-        _load_model(options.model),
+        model,
         options.output,
         batch_size=options.batch_size,
         time_steps=options.time_steps,
@@ -68,13 +73,13 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    import tflite_export
-
     for path in options.files:
         _check_input(path)
     for path in (options.json, options.csv):
         if path is not None:
             _check_output(path)
+    import tflite_export
+
     report = tflite_export.benchmark(
         options.files, threads=options.threads, runs=options.runs, device=options.device
     )
@@ -98,6 +103,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    _load_names()
     from keras_iss import demo
 
     demo.run(options.output, quick=options.quick, target=options.target, seed=options.seed)
@@ -228,8 +234,6 @@ def _check_output(path: Path, suffix: str | None = None) -> None:
 
 
 def _load_model(path: Path, *, with_optimizer: bool = False) -> keras.Model:
-    import keras
-
     _check_input(path)
     if path.suffix != ".keras":
         raise UserError(
@@ -239,6 +243,9 @@ def _load_model(path: Path, *, with_optimizer: bool = False) -> keras.Model:
         raise UserError(
             f"{path} is damaged or cut short (no zip archive): copy it again or save the model again"
         )
+    _load_names()
+    import keras
+
     try:
         return keras.models.load_model(path, compile=with_optimizer, safe_mode=True)
     except Exception as error:
@@ -246,6 +253,11 @@ def _load_model(path: Path, *, with_optimizer: bool = False) -> keras.Model:
             print(f"Note: left out the training setup of {path} ({_one_line(error)})", file=sys.stderr)
             return model
         raise UserError(_loading_mend(path, error)) from error
+
+
+def _load_names() -> None:
+    """Loads Keras and all public names, as late as possible: `keras_iss` leaves that to its first use here."""
+    _ = keras_iss.trace
 
 
 def _load_without_optimizer(path: Path) -> keras.Model | None:
@@ -273,6 +285,14 @@ def _loading_mend(path: Path, error: Exception) -> str:
     )
 
 
+def _check_recurrent(trace: keras_iss.Trace, path: Path) -> None:
+    if not any(trace[name].kind == "hidden" for name in (*(s.name for s in trace.structures), *trace.pinned)):
+        raise UserError(
+            f"{path} has no recurrent layer, so there are no hidden units to find: give a model with an LSTM, GRU, "
+            "SimpleRNN or RNN layer"
+        )
+
+
 def _save_model(model: keras.Model, path: Path) -> None:
     """Writes beside, then replaces: what stood at `path` stays until the new file is whole."""
     beside = path.with_name(f".{path.stem}.{os.getpid()}.keras")
@@ -297,14 +317,14 @@ def _one_line(error: BaseException) -> str:
 
 
 def _is_message(error: Exception) -> bool:
-    """Whether an error was raised on purpose: by a line of ours, or by the operating system."""
-    if isinstance(error, (UserError, OSError)):
+    """Whether an error was raised on purpose: by the operating system, or by a line of ours."""
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in (*OUR_PACKAGES, "__main__"):
         return True
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     module = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
-    return isinstance(error, (ValueError, RuntimeError, ImportError)) and module.split(".")[0] in OUR_PACKAGES
+    return isinstance(error, (ValueError, TypeError, ImportError)) and module.split(".")[0] in OUR_PACKAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -318,7 +338,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        _ = keras_iss.trace  # loads Keras and all public names (see `keras_iss.__init__`)
         options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt:

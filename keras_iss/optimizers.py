@@ -27,6 +27,15 @@ class _Group:
     deadline: Any  # step count at which each unit has to be 0; FREE where it may stay
 
 
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """What `build` finds. In an object of its own, for Keras takes variables in dicts and lists for the optimizer's."""
+
+    groups: Mapping[str, _Group]
+    targets: Mapping[str, Any]  # the weights that structures hold, by path
+    positions: Mapping[int, tuple[int, str]]  # id of such a weight -> its place among the variables, its path
+
+
 @keras.saving.register_keras_serializable(package="keras_iss")
 class SparseOptimizer(keras.optimizers.Optimizer):
     r"""Wraps an optimizer so that each step also prunes units, the way `LossScaleOptimizer` wraps for loss scaling.
@@ -120,10 +129,13 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
         named = weights_by_path(variables)
-        self._groups = {s.name: self._group(s, named) for s in self.structures}
-        paths = {path for group in self._groups.values() for path in _paths(group)}
-        self._targets = {path: named[path] for path in paths}
-        self._positions = {id(v): (i, path) for i, v in enumerate(variables) for path in paths if named[path] is v}
+        groups = {s.name: self._group(s, named) for s in self.structures}
+        held = dict.fromkeys(path for group in groups.values() for path in _paths(group))
+        self._state = _State(
+            groups=groups,
+            targets={path: named[path] for path in held},
+            positions={id(v): (i, path) for i, (path, v) in enumerate(named.items()) if path in held},
+        )
 
     def _group(self, structure: Structure, named: Mapping[str, Any]) -> _Group:
         slices = [s for s in structure.slices if s.path in named and s.role is not Role.CARRIED]
@@ -173,12 +185,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         self._prune(learning_rate, steps, updated)
 
     def _with_subgradient(self, grads: Sequence[Any], variables: Sequence[Any] | None) -> list[Any]:
-        groups = self._groups.values()
+        groups = self._state.groups.values()
         strengths = {g.penalised.name: g.strength for g in groups}
-        extra = group_subgradient([g.penalised for g in groups], self._targets, strengths)
+        extra = group_subgradient([g.penalised for g in groups], self._state.targets, strengths)
         order = {id(v): i for i, v in enumerate(variables)} if variables is not None else None
         total = list(grads)
-        for key, (position, path) in self._positions.items():
+        for key, (position, path) in self._state.positions.items():
             i = position if order is None else order.get(key)
             if i is not None and total[i] is not None and path in extra:
                 total[i] = ops.add(total[i], ops.cast(extra[path], total[i].dtype))
@@ -186,8 +198,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def _prune(self, learning_rate: Any, steps: Any, updated: Any) -> None:
         """Threshold or proximal step, then deadlines; every weight is read once and written once."""
-        groups = self._groups.values()
-        weights: dict[str, Any] = {path: ops.convert_to_tensor(v) for path, v in self._targets.items()}
+        groups = self._state.groups.values()
+        weights: dict[str, Any] = {path: ops.convert_to_tensor(v) for path, v in self._state.targets.items()}
         factors = {g.penalised.name: self._time_factors(g, steps, updated) for g in groups}
         if self.method == "proximal" and self.initial_strength is not None:
             for group in groups:
@@ -202,7 +214,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             if group.biases is not None:
                 new |= scale(group.biases, {**weights, **new}, self._present(group, steps))
         for path, value in new.items():
-            self.assign(self._targets[path], value)
+            self.assign(self._state.targets[path], value)
 
     def _time_factors(self, group: _Group, steps: Any, updated: Any) -> Any:
         """1 - 1/n for units that have to be 0 in n steps, 0 from then on, 1 for the others."""
@@ -220,7 +232,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def _threshold(self, path: str, value: Any) -> Any:
         small = ops.abs(value) < self.threshold  # False for NaN, which so stays visible
-        covered = _covered(path, [g.penalised for g in self._groups.values()], tuple(value.shape))
+        covered = _covered(path, [g.penalised for g in self._state.groups.values()], tuple(value.shape))
         if covered is not None:
             small = ops.logical_and(small, covered)
         return ops.where(small, ops.zeros_like(value), value)
@@ -235,12 +247,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """
         if self.initial_strength is None:
             raise ValueError("Expected an optimizer made with a strength. Received: one made with strength=None.")
-        variable = self._groups[name].strength
+        variable = self._state.groups[name].strength
         variable.assign(np.broadcast_to(np.asarray(strength, "float32"), tuple(variable.shape)))
 
     def strength(self, name: str) -> np.ndarray:
         """λ of each unit, shape (size,)."""
-        return ops.convert_to_numpy(self._groups[name].strength)
+        return ops.convert_to_numpy(self._state.groups[name].strength)
 
     def set_deadlines(self, name: str, deadlines: np.ndarray) -> None:
         """Sets, for each unit, the value of `iterations` at which it has to be 0; -1 for units that may stay.
@@ -251,29 +263,29 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             name: A structure's name.
             deadlines: Integers, shape (size,).
         """
-        self._groups[name].deadline.assign(np.asarray(deadlines))
+        self._state.groups[name].deadline.assign(np.asarray(deadlines))
 
     def deadlines(self, name: str) -> np.ndarray:
         """The deadline of each unit, shape (size,), integers; -1 for units that may stay."""
-        return ops.convert_to_numpy(self._groups[name].deadline)
+        return ops.convert_to_numpy(self._state.groups[name].deadline)
 
     def alive(self, name: str) -> np.ndarray:
         """Which units hold any weight that is not 0, shape (size,), bool."""
-        squared = squared_norms(self._groups[name].penalised, self._targets)
+        squared = squared_norms(self._state.groups[name].penalised, self._state.targets)
         return ops.convert_to_numpy(squared) != 0  # NaN counts as alive
 
     def norms(self, name: str) -> np.ndarray:
         """Group norm of each unit, shape (size,)."""
-        return np.sqrt(ops.convert_to_numpy(squared_norms(self._groups[name].penalised, self._targets)))
+        return np.sqrt(ops.convert_to_numpy(squared_norms(self._state.groups[name].penalised, self._state.targets)))
 
     def enforce(self) -> None:
         """Sets the units whose deadline has come to 0 right now, outside of a step."""
         steps = ops.convert_to_tensor(self.iterations)
-        for group in self._groups.values():
+        for group in self._state.groups.values():
             present = self._present(group, steps)
             for structure in filter(None, (group.penalised, group.biases)):
-                for path, value in scale(structure, self._targets, present).items():
-                    self._targets[path].assign(value)
+                for path, value in scale(structure, self._state.targets, present).items():
+                    self._state.targets[path].assign(value)
 
     # What Keras asks of an optimizer that wraps another
 

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_iss.structures import take
+from keras_iss.structures import WeightSlice, take
 from keras_iss.tracing import Trace
 
+Cuts = Mapping[int, list[tuple[WeightSlice, int, np.ndarray]]]  # id(variable) -> what to cut out of it
 Removed = Mapping[str, np.ndarray]  # structure name -> indices of the units that go
 
 
@@ -34,12 +35,12 @@ def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
     layers = {id(layer): layer for layer in _leaves(model)}
     for identity, layer in layers.items():
         for old, new in zip(layer.variables, clones[identity].variables, strict=True):
-            new.assign(_cut(old, trace, cuts))
+            new.assign(take(keras.ops.convert_to_numpy(old), cuts.get(id(old), ())))
     small.trainable = model.trainable
     for identity, layer in layers.items():
         clones[identity].trainable = layer.trainable
     if model.compiled:
-        _compile_like(small, model, trace, cuts)
+        _compile_like(small, model, cuts)
     return small
 
 
@@ -111,9 +112,8 @@ def _leaves(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _cuts(trace: Trace, removed: Removed) -> dict[int, list[tuple[Any, int, np.ndarray]]]:
-    """For each variable (by id) the slices to cut out of it."""
-    cuts: dict[int, list[tuple[Any, int, np.ndarray]]] = {}
+def _cuts(trace: Trace, removed: Removed) -> Cuts:
+    cuts: dict[int, list[tuple[WeightSlice, int, np.ndarray]]] = {}
     for structure in trace.structures:
         gone = removed.get(structure.name)
         if gone is None or not len(gone):
@@ -123,18 +123,15 @@ def _cuts(trace: Trace, removed: Removed) -> dict[int, list[tuple[Any, int, np.n
     return cuts
 
 
-def _cut(variable: Any, trace: Trace, cuts: Mapping[int, Any]) -> np.ndarray:
-    return take(keras.ops.convert_to_numpy(variable), cuts.get(id(variable), ()))
-
-
-def _compile_like(small: Any, model: Any, trace: Trace, cuts: Mapping[int, Any]) -> None:
+def _compile_like(small: Any, model: Any, cuts: Cuts) -> None:
     """Compiles with the same loss, metrics and optimizer class, and carries the optimizer's state over."""
     functions = [f for f in tree.flatten(model.loss) if callable(f)]
     scope = {getattr(f, "__name__", type(f).__name__): f for f in functions}
     scope |= {type(f).__name__: type(f) for f in functions}
     try:
         with keras.saving.custom_object_scope(scope):
-            small.compile_from_config(_plain_optimizer(model.get_compile_config()))
+            settings = model.get_compile_config()
+            small.compile_from_config({**settings, "optimizer": _plain_optimizer(settings["optimizer"])})
     except (TypeError, ValueError) as error:
         warnings.warn(
             f"The new model is not compiled, because the compile settings of {model.name!r} can't be copied "
@@ -143,29 +140,38 @@ def _compile_like(small: Any, model: Any, trace: Trace, cuts: Mapping[int, Any])
             stacklevel=4,
         )
         return
-    old = _inner_optimizer(model.optimizer)
-    if old is not None and old.built and small.optimizer is not None:
-        _carry_state(old, small.optimizer, model.trainable_variables, trace, cuts)
+    if model.optimizer is not None and model.optimizer.built:
+        _carry_state(_plain_variables(model.optimizer), small.optimizer.variables, model.trainable_variables, cuts)
 
 
-def _inner_optimizer(optimizer: Any) -> Any:
-    """The user's own optimizer inside a SparseOptimizer, whose masks mean nothing on a stripped model."""
-    from keras_iss.optimizers import SparseOptimizer
+def _plain_variables(optimizer: Any) -> list[Any]:
+    """The optimizer's state without a SparseOptimizer's, whose masks mean nothing on a stripped model."""
+    from keras_iss.optimizers import SparseOptimizer  # which imports the structures this module is about
 
-    return optimizer.inner if isinstance(optimizer, SparseOptimizer) else optimizer
+    sparse: Any = optimizer
+    while not isinstance(sparse, SparseOptimizer) and hasattr(sparse, "inner_optimizer"):
+        sparse = sparse.inner_optimizer
+    if not isinstance(sparse, SparseOptimizer):
+        return optimizer.variables
+    inner = {id(v) for v in sparse.inner_optimizer.variables}
+    own = {id(v) for v in sparse.variables} - inner
+    return [v for v in optimizer.variables if id(v) not in own]
 
 
-def _plain_optimizer(config: dict[str, Any]) -> dict[str, Any]:
-    entry = config.get("optimizer")
-    if isinstance(entry, dict) and entry.get("class_name") == "SparseOptimizer":
-        return {**config, "optimizer": entry["config"]["inner"]}
-    return config
+def _plain_optimizer(entry: Any) -> Any:
+    """An optimizer's config without the SparseOptimizer in it."""
+    if not isinstance(entry, dict) or "inner_optimizer" not in entry.get("config", {}):
+        return entry
+    inner = _plain_optimizer(entry["config"]["inner_optimizer"])
+    if entry["class_name"] == "SparseOptimizer":
+        return inner
+    return {**entry, "config": {**entry["config"], "inner_optimizer": inner}}
 
 
-def _carry_state(old: Any, new: Any, variables: list[Any], trace: Trace, cuts: Mapping[int, Any]) -> None:
+def _carry_state(old: list[Any], new: list[Any], variables: list[Any], cuts: Cuts) -> None:
     """Copies every state variable; one that belongs to a weight is cut as the weight is."""
     prefixes = {f"{v.path.replace('/', '_')}_": v for v in variables}
-    for source, target in zip(old.variables, new.variables, strict=True):
+    for source, target in zip(old, new, strict=True):
         value = keras.ops.convert_to_numpy(source)
         if value.shape != tuple(target.shape):
             name = source.path.rpartition("/")[2]

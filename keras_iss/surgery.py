@@ -122,6 +122,15 @@ def strip(model: keras.Model, *, multiple_of: int = 1, min_units: int = 1, verif
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"Invalid value for argument {name}. Expected a positive integer. Received: {name}={number!r}")
     found = _trace(model)
+    removed = strippable(found, multiple_of=multiple_of, min_units=min_units)
+    small = rebuild(model, found, removed)
+    if verify:
+        _verify(model, small, found)
+    return small
+
+
+def strippable(found: Trace, *, multiple_of: int = 1, min_units: int = 1) -> dict[str, np.ndarray]:
+    """The units that `strip` removes, indices by structure."""
     removable = {s.name: found.removable(s.name) for s in found.structures}
     wanted = {
         s.name: _width(s.size, int((~removable[s.name]).sum()), multiple_of, min_units) for s in found.structures
@@ -129,11 +138,7 @@ def strip(model: keras.Model, *, multiple_of: int = 1, min_units: int = 1, verif
     for group in found.cost.twins:
         width = max(wanted.get(name, found[name].size) for name in group)
         wanted.update({name: width for name in group if name in wanted})
-    removed = {s.name: _choose(found, s, removable[s.name], wanted[s.name]) for s in found.structures}
-    small = rebuild(model, found, removed)
-    if verify:
-        _verify(model, small, found)
-    return small
+    return {s.name: _choose(found, s, removable[s.name], wanted[s.name]) for s in found.structures}
 
 
 def _width(size: int, alive: int, multiple_of: int, min_units: int) -> int:
@@ -162,7 +167,7 @@ def _verify(model: keras.Model, small: keras.Model, found: Trace) -> None:
             )
 
 
-def random_inputs(found: Trace, *, batch: int = 2, length: int = 5, seed: int = 0) -> list[np.ndarray]:
+def random_inputs(found: Trace, *, batch: int = 2, length: int = 32, seed: int = 0) -> list[np.ndarray]:
     """Random values of each input's kind; integers stay within the vocabulary of the Embedding that reads them."""
     generator = np.random.default_rng(seed)
     arrays = []

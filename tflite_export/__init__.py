@@ -1,6 +1,7 @@
 """Export recurrent Keras models to fast TFLite files, and time them."""
 
+from .benchmark import BenchmarkReport, benchmark
 from .convert import ExportResult, export
 from .errors import ExportError
 
-__all__ = ["ExportError", "ExportResult", "export"]
+__all__ = ["BenchmarkReport", "ExportError", "ExportResult", "benchmark", "export"]

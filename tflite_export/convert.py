@@ -90,10 +90,36 @@ def export(
     )
 
 
-def convert(functional, **options):
-    from .lower.build import build
+def convert(functional: keras.Model, **options) -> bytes:
+    """The TFLite bytes, converted here on the TensorFlow backend and in a process of its own on the others."""
+    if keras.backend.backend() == "tensorflow":
+        from .lower.build import build
 
-    return build(functional, **options)
+        return build(functional, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "model.keras"), Path(folder, "model.tflite")
+        functional.save(source)
+        _run_worker(str(source), str(target), json.dumps(options))
+        return target.read_bytes()
+
+
+def _run_worker(*arguments: str) -> None:
+    environment = dict(os.environ, KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
+    search = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
+    done = subprocess.run(
+        [sys.executable, "-m", "tflite_export.tensorflow_worker", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 or not lines:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ExportError(f"The conversion on the TensorFlow backend broke off: {last}")
+    problem = json.loads(lines[-1])["error"]
+    if problem:
+        raise ExportError(problem)
 
 
 def _check(batch_size, time_steps, streaming, representative_data) -> None:

@@ -1,5 +1,6 @@
 """Every example runs as a user runs it, and prints what it promises."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 PROMISES = {
     "prune_without_training.py": r"units kept parameters accuracy\s+all .*\s+90% .*\s+75% .*\s+50% .*\s+25% ",
     "learn_functional.py": r"accuracy on new knocks: (9\d\.\d|100\.0)%",
@@ -23,7 +25,12 @@ def test_every_example_is_tried():
 @pytest.mark.parametrize("name", sorted(PROMISES))
 def test_example_runs_and_prints_its_result(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, EXAMPLES / name],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(PROMISES[name], done.stdout), done.stdout[-2000:]

@@ -187,13 +187,16 @@ class TestMistakes:
                 super().__init__(**kwargs)
                 self.lstm = keras.layers.LSTM(4)
 
+            def build(self, shape):
+                self.lstm.build(shape)
+
             def call(self, x):
                 return self.lstm(x)
 
         model = Subclassed()
         model.build((1, 6, 3))
         model.save(tmp_path / "subclassed.keras")
-        assert "Functional" in error_of(["trace", tmp_path / "subclassed.keras"], capsys)
+        assert "is subclassed" in error_of(["trace", tmp_path / "subclassed.keras"], capsys)
 
     def test_model_without_recurrent_layers(self, tmp_path, capsys):
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "plain.keras")
@@ -222,22 +225,19 @@ class TestMistakes:
             ["strip", dense_file, "-o", tmp_path / "locked" / "o.keras"], capsys
         )
 
-    @pytest.mark.parametrize(
-        ("command", "name"), [("strip", "o.keras"), ("export", "o.tflite")], ids=["strip", "export"]
-    )
-    def test_disk_full_in_the_middle_leaves_the_old_file(self, command, name, dense_file, capsys):
-        output = dense_file.parent / "out" / name
+    def test_disk_full_in_the_middle_leaves_the_old_file(self, dense_file, capsys):
+        output = dense_file.parent / "out" / "small.keras"
         output.parent.mkdir()
         output.write_bytes(b"what was there")
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # every longer write fails, as on a full disk
         try:
-            message = error_of([command, dense_file, "-o", output], capsys)
+            message = error_of(["strip", dense_file, "-o", output], capsys)
         finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        assert name in message
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "small.keras was not written" in message
         assert output.read_bytes() == b"what was there"
-        assert [path.name for path in output.parent.iterdir()] == [name]
+        assert [path.name for path in output.parent.iterdir()] == ["small.keras"]
 
     @pytest.mark.parametrize(
         ("words", "named"),
@@ -283,7 +283,7 @@ class TestProcess:
 
     def test_version_and_help_do_not_wait_for_keras(self):
         code = (
-            "import sys; sys.argv = ['-m', '--version']\n"
+            "import sys; sys.argv = ['keras-iss', '--version']\n"
             "from keras_iss.__main__ import main\n"
             "try: main()\n"
             "finally: print('keras' in sys.modules)"

@@ -30,39 +30,47 @@ class RNNTwin(keras.Layer):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.original
-        states = self._initial_states(sequences, initial_state)
+        states = self._initial_states(sequences.shape[0], initial_state)
+        outputs = _swap_time_and_batch(sequences)
         if mask is not None:
-            mask = tf.cast(tf.reshape(mask, (sequences.shape[0], sequences.shape[1] or -1, 1)), "float32")
+            mask = _swap_time_and_batch(tf.cast(mask, "float32")[:, :, None])
         if layer.go_backwards:
-            sequences = tf.reverse(sequences, [1])
-            mask = None if mask is None else tf.reverse(mask, [1])
-        outputs, finals = sequences, []
-        for i, cell in enumerate(self.cells):
-            last = i == len(self.cells) - 1
+            outputs = tf.reverse(outputs, [0])
+            mask = None if mask is None else tf.reverse(mask, [0])
+        finals = []
+        for cell, initial in zip(self.cells, states, strict=True):
+            last = cell is self.cells[-1]
             # A stack of cells is a stack of layers: nothing flows down, and a masked step moves no state.
             outputs, final = scan(
                 cell,
                 cell.projection(outputs),
-                states[i],
+                initial,
                 mask=mask,
                 sequences=layer.return_sequences or not last,
                 zero_masked=layer.zero_output_for_mask and last,
             )
             finals.append(final)
+        if layer.return_sequences:
+            outputs = _swap_time_and_batch(outputs)
         if not layer.return_state:
             return outputs
         return (outputs, *(finals if len(finals) > 1 else finals[0]))
 
-    def _initial_states(self, sequences, initial_state) -> list[list[tf.Tensor]]:
+    def _initial_states(self, batch: int, initial_state) -> list[list[tf.Tensor]]:
+        """The states of each cell: those given, or zeros (also for a stateful layer)."""
         sizes = [cell.state_sizes for cell in self.cells]
         if initial_state is None:
-            return [[tf.zeros((sequences.shape[0], n)) for n in cell] for cell in sizes]
-        flat = [tf.cast(s, "float32") for s in keras.tree.flatten(initial_state)]
-        grouped = []
-        for cell in sizes:
-            grouped.append(flat[: len(cell)])
-            flat = flat[len(cell) :]
-        return grouped
+            return [[tf.zeros((batch, n)) for n in cell] for cell in sizes]
+        flat = iter(keras.tree.flatten(initial_state))
+        return [[tf.cast(next(flat), "float32") for _ in cell] for cell in sizes]
+
+
+def _swap_time_and_batch(x: tf.Tensor) -> tf.Tensor:
+    """(batch, time, n) <-> (time, batch, n), which with one of them 1 moves no data."""
+    first, second, width = x.shape
+    if first == 1 or second == 1:
+        return tf.reshape(x, (-1 if second is None else second, -1 if first is None else first, width))
+    return tf.transpose(x, (1, 0, 2))
 
 
 class BidirectionalTwin(keras.Layer):

@@ -1,7 +1,14 @@
-"""Running one cell over time: a WHILE loop that TFLite executes with as little besides h·R as possible."""
+"""Running one cell over time: WHILE loops that TFLite executes with as little besides h·R as possible.
+
+What was measured (DESIGN of the project and `benchmarks/latency.py`): a turn of a WHILE loop costs some microseconds
+and copies every tensor that the loop changes, the outputs of all steps included, so that one plain loop takes time
+quadratic in the number of steps. Long sequences therefore run as a loop over chunks around a loop over steps, which
+copies short buffers. Unrolling steps inside the body loses: each copy of h·R gets its own packed weights.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -10,6 +17,9 @@ from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 from .cells import Cell
 
 __all__ = ["scan"]
+
+_SHORTEST_CHUNKED = 32  # steps; below this one loop is as fast
+_OPEN_CHUNK = 16  # steps a chunk, where the number of steps is chosen at run time
 
 
 def scan(
@@ -25,70 +35,97 @@ def scan(
 
     Args:
         cell: The cell.
-        z: Float tensor (batch, time, gates · units): x·W + b of every step. Only `time` may be unknown.
+        z: Float tensor (time, batch, gates · units): x·W + b of every step. Only `time` may be unknown.
         states: The initial states, each (batch, units).
-        mask: Float tensor (batch, time, 1) of 0 and 1, or None. A masked step keeps the states and repeats the
+        mask: Float tensor (time, batch, 1) of 0 and 1, or None. A masked step keeps the states and repeats the
             previous output (zeros before the first one).
         sequences: Whether the outputs of all steps are wanted, or the last one's only.
         zero_masked: A masked step outputs zeros instead.
 
     Returns:
-        The outputs (batch, time, units) or the last one (batch, units), and the final states.
+        The outputs (time, batch, units) or the last one (batch, units), and the final states.
     """
-    step = _Step(cell, z, mask, zero_masked)
+    step = _Step(cell, mask is not None, zero_masked)
+    inputs = [z] if mask is None else [z, mask]
     carried = step.start(states)
-    if z.shape[1] == 1:
-        carried = step(0, carried)
-        output = carried[0][:, None, :] if sequences else carried[0]
-        return output, step.states(carried)
-    return _loop(step, carried, sequences)
+    time = z.shape[0]
+    if time == 1:
+        carried = step([x[0] for x in inputs], carried)
+        outputs = carried[0][None]
+    elif sequences and (time is None or time >= _SHORTEST_CHUNKED):
+        outputs, carried = _chunks(step, inputs, carried)
+    else:
+        outputs, carried = _steps(step, inputs, carried, sequences)
+    return (outputs if sequences else carried[0]), step.states(carried)
 
 
 class _Step:
-    """One step of the loop on the carried tensors: (output, *states), or (*states) where the output is states[0]."""
+    """One step on the carried tensors: the states, or the output and the states where a mask keeps them apart."""
 
-    def __init__(self, cell: Cell, z: tf.Tensor, mask: tf.Tensor | None, zero_masked: bool):
-        self.cell, self.z, self.mask, self.zero_masked = cell, z, mask, zero_masked
-        self.batch, self.time, self.width = z.shape
-
-    @property
-    def own_output(self) -> bool:
-        """With a mask the output isn't states[0] in every step: it starts at zero, and may be zeroed."""
-        return self.mask is not None
+    def __init__(self, cell: Cell, masked: bool, zero_masked: bool):
+        self.cell, self.masked, self.zero_masked = cell, masked, zero_masked
 
     def start(self, states: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        output = [tf.zeros((self.batch, self.cell.units))] if self.own_output else []
-        return output + list(states)
+        return ([tf.zeros_like(states[0])] if self.masked else []) + list(states)
 
     def states(self, carried: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        return list(carried[1:] if self.own_output else carried)
+        return list(carried[1:] if self.masked else carried)
 
-    def __call__(self, t: int | tf.Tensor, carried: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        z = tf.reshape(tf.slice(self.z, [0, t, 0], [self.batch, 1, self.width]), (self.batch, self.width))
+    def __call__(self, inputs: Sequence[tf.Tensor], carried: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         old = self.states(carried)
-        new = self.cell.step(z, old)
-        if self.mask is None:
+        new = self.cell.step(inputs[0], old)
+        if not self.masked:
             return new
         # Multiplying by 0 and 1 is exact, and unlike SELECT it stays inside the accelerated part of the graph.
-        keep = tf.reshape(tf.slice(self.mask, [0, t, 0], [self.batch, 1, 1]), (self.batch, 1))
+        keep = inputs[1]
         drop = 1.0 - keep
         output = keep * new[0] if self.zero_masked else keep * new[0] + drop * carried[0]
         return [output, *(keep * n + drop * o for n, o in zip(new, old, strict=True))]
 
 
-def _loop(step: _Step, carried: list[tf.Tensor], sequences: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    steps = step.time if step.time is not None else tf.shape(step.z)[1]
+def _steps(step, inputs, carried, sequences: bool, count=None):
+    """One loop over the steps (the first `count` of them); the outputs are None where they aren't wanted."""
+    count = _length(inputs[0]) if count is None else count
     # Every row of the buffer is overwritten, so it may start as anything of the right shape: zeros would be
     # stored in the file.
-    buffer = [step.z[:, :, : step.cell.units]] if sequences else []
+    buffers = [inputs[0][:, :, : step.cell.units]] if sequences else []
 
-    def body(t, *loop):
-        buffer, carried = loop[: len(loop) - count], loop[len(loop) - count :]
-        carried = step(t, carried)
-        buffer = [dynamic_update_slice(b, carried[0][:, None, :], tf.stack([0, t, 0])) for b in buffer]
-        return (t + 1, *buffer, *carried)
+    def body(t, buffers, carried):
+        carried = step([tf.gather(x, t) for x in inputs], carried)
+        start = tf.stack([t, 0, 0])
+        return t + 1, [dynamic_update_slice(b, carried[0][None], start) for b in buffers], carried
 
-    count = len(carried)
-    loop = tf.while_loop(lambda t, *_: t < steps, body, (tf.constant(0), *buffer, *carried))
-    carried = list(loop[len(loop) - count :])
-    return (loop[1] if sequences else carried[0]), step.states(carried)
+    _, buffers, carried = tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), buffers, carried))
+    return (buffers[0] if sequences else None), carried
+
+
+def _chunks(step, inputs, carried):
+    """A loop over chunks of steps, each of them a loop over its steps."""
+    time = inputs[0].shape[0]
+    length = _length(inputs[0])
+    chunk = _OPEN_CHUNK if time is None else _chunk(time)
+    whole = time is not None and time % chunk == 0
+    if not whole:
+        # Room for the last chunk to be short; its loop ends at the last step, so that the final states are right.
+        inputs = [tf.pad(x, [[0, chunk - 1], [0, 0], [0, 0]]) for x in inputs]
+    buffer = inputs[0][:, :, : step.cell.units]
+
+    def body(t, buffer, carried):
+        parts = [tf.slice(x, [t, 0, 0], [chunk, *x.shape[1:]]) for x in inputs]
+        count = chunk if whole else tf.minimum(chunk, length - t)
+        outputs, carried = _steps(step, parts, carried, True, count)
+        return t + chunk, dynamic_update_slice(buffer, outputs, tf.stack([t, 0, 0])), carried
+
+    _, buffer, carried = tf.while_loop(lambda t, *_: t < length, body, (tf.constant(0), buffer, carried))
+    return (buffer if whole else tf.slice(buffer, [0, 0, 0], [length, *buffer.shape[1:]])), carried
+
+
+def _chunk(time: int) -> int:
+    """A chunk length near √time, where the copies of both loops balance; one that divides `time` if one is near."""
+    best = max(8, round(math.sqrt(time)))
+    near = [n for n in range(max(8, best // 2), 2 * best + 1) if time % n == 0]
+    return min(near, key=lambda n: abs(n - best)) if near else best
+
+
+def _length(x: tf.Tensor):
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]

@@ -1,0 +1,102 @@
+"""Pictures: which rows and columns of the weights are zero, and how many units are alive in each epoch."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_INK, _PAPER = "#1f4e79", "#ffffff"
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError("Plots need matplotlib. Install it with: pip install 'keras-iss[plot]'") from error
+    from matplotlib.figure import Figure
+
+    return matplotlib, Figure
+
+
+def sparsity_figure(matrices: Mapping[str, np.ndarray]) -> Any:
+    """One panel per weight matrix: dark where a weight is not 0, white where it is.
+
+    Args:
+        matrices: Weight path -> bool array (rank >= 2, later axes are flattened), True where the weight is not 0.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    _, figure_class = _pyplot()
+    columns = min(3, max(1, len(matrices)))
+    rows = max(1, math.ceil(len(matrices) / columns))
+    figure = figure_class(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    from matplotlib.colors import ListedColormap
+
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axis, (path, alive) in zip(axes, matrices.items(), strict=False):
+        flat = alive.reshape(-1, alive.shape[-1])
+        axis.imshow(_shrunk(flat), cmap=ListedColormap([_PAPER, _INK]), vmin=0, vmax=1, aspect="auto",
+                    interpolation="nearest", extent=(0, flat.shape[1], flat.shape[0], 0))  # fmt: skip
+        axis.set_title("/".join(path.split("/")[-3:]), fontsize=9)
+        axis.set_xlabel(f"{flat.shape[1]} columns, {100 * (1 - alive.mean()):.0f} % of the weights are 0", fontsize=8)
+        axis.set_ylabel(f"{flat.shape[0]} rows", fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(matrices) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def _shrunk(alive: np.ndarray, most: int = 1200) -> np.ndarray:
+    """Thins a large matrix out so that the picture stays small; structure in rows and columns remains."""
+    steps = [max(1, math.ceil(d / most)) for d in alive.shape]
+    return alive[:: steps[0], :: steps[1]].astype("uint8")
+
+
+def units_figure(units: Mapping[str, Sequence[float]], *, phases: Mapping[str, int] | None = None) -> Any:
+    """Units alive at the end of each epoch, one line per structure.
+
+    Args:
+        units: Label -> units alive per epoch.
+        phases: Label -> first epoch (from 0) of each phase of the training, drawn as vertical lines.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    _, figure_class = _pyplot()
+    figure = figure_class(figsize=(7, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for label, values in units.items():
+        axis.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=label)
+    for label, first in (phases or {}).items():
+        axis.axvline(first + 0.5, color="0.7", linewidth=1, linestyle="--")
+        axis.annotate(label, (first + 0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -11),
+                      textcoords="offset points", fontsize=8, color="0.4")  # fmt: skip
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("units alive")
+    axis.set_ylim(bottom=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(fontsize=8)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    return figure
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a figure beside its place and moves it there, so that no half picture is ever left."""
+    target = pathlib.Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder of {str(target)!r} doesn't exist. Make it first.")
+    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=target.suffix or ".png", delete=False) as file:
+        beside = pathlib.Path(file.name)
+    try:
+        figure.savefig(beside, dpi=130)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
