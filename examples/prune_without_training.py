@@ -41,7 +41,7 @@ def main():
 
     print(f"\n{'units kept':>10} {'parameters':>10} {'accuracy':>8}")
     print(f"{'all':>10} {dense_parameters:>10,} {accuracy:>8.1%}")
-    for keep in (0.9, 0.75, 0.5, 0.25):
+    for keep in (0.95, 0.9, 0.8, 0.7, 0.5):
         small = keras_iss.strip(keras_iss.prune(model, keep))
         accuracy = small.evaluate(x_new, y_new, verbose=0)[1]
         print(f"{keep:>10.0%} {small.count_params():>10,} {accuracy:>8.1%}")

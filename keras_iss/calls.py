@@ -25,8 +25,18 @@ class Call:
             wrapper).
     """
 
-    def __init__(self, walker: Walker, layer: Any, args: tuple, kwargs: dict, *, name: str, owner: str,
-                 field: tuple[str | int, ...] = (), outputs: Sequence[Signal] = ()):
+    def __init__(
+        self,
+        walker: Walker,
+        layer: Any,
+        args: tuple,
+        kwargs: dict,
+        *,
+        name: str,
+        owner: str,
+        field: tuple[str | int, ...] = (),
+        outputs: Sequence[Signal] = (),
+    ):
         self.layer, self.args, self.kwargs = layer, args, kwargs
         self.name, self.outputs = name, tuple(outputs)
         self._walker, self._owner, self._field = walker, owner, field
@@ -59,14 +69,24 @@ class Call:
         draft = drafts.setdefault((id(self.layer), part), Draft(name, kind, size, order=len(drafts)))
         return Signal((None, size), (Placement(draft, zero=zero),))
 
-    def writes(self, units: Signal, variable: Any, axis: int = -1, *, gates: int = 1, penalised: bool = True) -> None:
+    def writes(
+        self, units: Signal, variable: Any, axis: int = -1, *, gates: int = 1, penalised: bool = True
+    ) -> None:
         """The weight's axis holds `gates` blocks of the units' incoming weights, one after another."""
         if variable is None:
             return
         self.reads(units, variable, axis, gates=gates, role=Role.INCOMING, penalised=penalised)
 
-    def reads(self, signal: Signal, variable: Any, axis: int = 0, *, gates: int = 1, role: Role = Role.OUTGOING,
-              penalised: bool = True) -> None:
+    def reads(
+        self,
+        signal: Signal,
+        variable: Any,
+        axis: int = 0,
+        *,
+        gates: int = 1,
+        role: Role = Role.OUTGOING,
+        penalised: bool = True,
+    ) -> None:
         """The weight's axis reads the signal's features."""
         size = signal.shape[-1]
         placements = tuple(
@@ -87,15 +107,17 @@ class Call:
         if key is not None:
             self.book.uses[key] = self.book.uses.get(key, 0) + 1
 
-    def joins(self, signals: Sequence[Signal], reason: str) -> None:
+    def joins(self, signals: Sequence[Signal], reason: str) -> bool:
         """Unit k of all signals must stay or go together; if they don't lie alike they are pinned for the reason."""
-        self.book.join(signals, reason)
+        return self.book.join(signals, reason)
 
     def reads_without_weight(self, *signals: Signal) -> None:
         """The layer reads the units themselves, so one may only go when it is certain to be 0."""
         for signal in signals:
             if not signal.zero:
-                self.pins([signal], f"{self.name} reads it without a weight, and not as 0 when the unit is removed")
+                self.pins(
+                    [signal], f"{self.name} reads it without a weight, and not as 0 when the unit is removed"
+                )
             for placement in signal.placements:
                 placement.draft.root.weightless.setdefault(self.name)
 
@@ -103,15 +125,20 @@ class Call:
         self.book.pin(signals, reason)
 
     def resizes(self, signal: Signal, *field: str | int, value: int, per_unit: int | None = None) -> None:
-        """The config field shrinks with the units that the signal carries."""
+        """The config field shrinks with the units that the signal carries; `per_unit` 0: it keeps its value."""
+        if per_unit != 0:
+            before = self.book.touched.setdefault((".".join(map(str, (self._owner, *self._field, *field))), 0), signal)
+            self.joins([before, signal], f"{self.name} is shared by layers that can't shrink alike")
         for p in signal.placements:
             width = len(p.offsets) * p.repeat if per_unit is None else per_unit
-            p.draft.root.resizes[
-                Resize(layer=self._owner, field=self._field + field, value=value, per_unit=width)
-            ] = None
+            resize = Resize(layer=self._owner, field=self._field + field, value=value, per_unit=width)
+            p.draft.root.resizes[resize, p.offsets[0], p.stride] = None
 
     def twins(self, first: Signal, second: Signal) -> None:
         """Two structures that must keep equally many units."""
+        if first.layouts != second.layouts:
+            self.pins([first, second], f"Keras needs both directions of {self.name} equally wide")
+            return
         for a, b in zip(first.placements, second.placements, strict=True):
             self.book.twins.append((a.draft, b.draft))
 

@@ -71,7 +71,9 @@ class CostModel:
             ValueError: If `metric` is not "macs", "parameters" or "units".
         """
         if metric not in METRICS:
-            raise ValueError(f"Invalid value for argument metric. Expected one of {METRICS}. Received: metric={metric!r}")
+            raise ValueError(
+                f"Invalid value for argument metric. Expected one of {METRICS}. Received: metric={metric!r}"
+            )
         return getattr(self, metric)(alive)
 
     def _gone(self, alive: Mapping[str, int] | None) -> dict[str, int]:

@@ -11,7 +11,16 @@ import numpy as np
 from keras import ops
 
 from keras_iss.regularizers import group_subgradient, scale_all, shrink_factors
-from keras_iss.structures import Role, Structure, WeightSlice, along, scale, spread, squared_norms, weights_by_path
+from keras_iss.structures import (
+    Role,
+    Structure,
+    WeightSlice,
+    along,
+    scale,
+    spread,
+    squared_norms,
+    weights_by_path,
+)
 
 METHODS = ("proximal", "subgradient")
 FREE = -1  # deadline of a unit that may stay
@@ -101,8 +110,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 f"Invalid value for argument `threshold`. Expected a number of at least 0. Received: threshold={threshold}"
             )
         self.inner_optimizer = inner_optimizer
-        self.structures = tuple(s if isinstance(s, Structure) else _structure_from_config(s) for s in structures)
-        self.initial_strength = strength if strength is None or isinstance(strength, Mapping) else float(strength)
+        self.structures = tuple(
+            s if isinstance(s, Structure) else _structure_from_config(s) for s in structures
+        )
+        self.initial_strength = (
+            strength if strength is None or isinstance(strength, Mapping) else float(strength)
+        )
         self.method = method
         self.threshold = float(threshold)
         self._check_names()
@@ -117,7 +130,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
                 "Invalid value for argument `structures`. Expected at least one structure, each once. "
                 f"Received: structures={names}"
             )
-        unknown = set(self.initial_strength if isinstance(self.initial_strength, Mapping) else ()) - set(names)
+        unknown = set(self.initial_strength if isinstance(self.initial_strength, Mapping) else ()) - set(
+            names
+        )
         if unknown:
             raise ValueError(
                 f"Invalid value for argument `strength`. Expected names among {names}. Received: {sorted(unknown)}"
@@ -125,10 +140,15 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def build(self, variables: Sequence[Any]) -> None:
         """Creates the state, and the inner optimizer's where it has none."""
+        if self.built:
+            return
         super().build(variables)
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
         named = weights_by_path(variables)
+        self.start_epoch = self.add_variable((), keras.initializers.Constant(-1), "int", "only_first_replica",
+                                             name="start_epoch")  # fmt: skip
+        self.structures = tuple(_with_paths(s, list(named)) for s in self.structures)
         groups = {s.name: self._group(s, named) for s in self.structures}
         held = dict.fromkeys(path for group in groups.values() for path in _paths(group))
         self._state = _State(
@@ -170,7 +190,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """One step: subgradient, the inner optimizer's step, shrinking, masks."""
         if not self.built:
             if trainable_variables is None:
-                raise ValueError("Call `optimizer.build(trainable_variables)` before `apply` without variables.")
+                raise ValueError(
+                    "Call `optimizer.build(trainable_variables)` before `apply` without variables."
+                )
             self.build(list(trainable_variables))
         if self.loss_scale_factor is not None:
             grads = [g if g is None else g / self.loss_scale_factor for g in grads]
@@ -203,7 +225,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         factors = {g.penalised.name: self._time_factors(g, steps, updated) for g in groups}
         if self.method == "proximal" and self.initial_strength is not None:
             for group in groups:
-                shrunk = shrink_factors(squared_norms(group.penalised, weights), learning_rate * group.strength)
+                shrunk = shrink_factors(
+                    squared_norms(group.penalised, weights), learning_rate * group.strength
+                )
                 if updated is not None:
                     shrunk = ops.where(updated, shrunk, ops.ones_like(shrunk))
                 factors[group.penalised.name] = factors[group.penalised.name] * shrunk
@@ -246,7 +270,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             ValueError: If the optimizer was made with strength=None, whose step has no group Lasso in it.
         """
         if self.initial_strength is None:
-            raise ValueError("Expected an optimizer made with a strength. Received: one made with strength=None.")
+            raise ValueError(
+                "Expected an optimizer made with a strength. Received: one made with strength=None."
+            )
         variable = self._state.groups[name].strength
         variable.assign(np.broadcast_to(np.asarray(strength, "float32"), tuple(variable.shape)))
 
@@ -276,7 +302,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def norms(self, name: str) -> np.ndarray:
         """Group norm of each unit, shape (size,)."""
-        return np.sqrt(ops.convert_to_numpy(squared_norms(self._state.groups[name].penalised, self._state.targets)))
+        return np.sqrt(
+            ops.convert_to_numpy(squared_norms(self._state.groups[name].penalised, self._state.targets))
+        )
 
     def enforce(self) -> None:
         """Sets the units whose deadline has come to 0 right now, outside of a step."""
@@ -338,16 +366,20 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return {
             "name": self.name,
             "inner_optimizer": inner,
-            "structures": [_structure_to_config(s) for s in self.structures],
+            "structures": [_structure_to_config(s, self._state.positions if self.built else {}) for s in self.structures],
             "strength": self.initial_strength,
             "method": self.method,
             "threshold": self.threshold,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> SparseOptimizer:
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> SparseOptimizer:
         config = dict(config)
-        inner = keras.saving.deserialize_keras_object(config.pop("inner_optimizer"), custom_objects=custom_objects)
+        inner = keras.saving.deserialize_keras_object(
+            config.pop("inner_optimizer"), custom_objects=custom_objects
+        )
         return cls(inner, config.pop("structures"), **config)
 
 
@@ -362,6 +394,27 @@ def _check_inner(inner: Any) -> None:
             "Invalid value for argument `inner_optimizer`. Expected a keras.optimizers.Optimizer that is no "
             f"SparseOptimizer itself. Received: inner_optimizer={inner!r}"
         )
+
+
+def restricted(structure: Structure, trace: Trace, variables: Sequence[Any]) -> Structure:
+    """A traced structure as `SparseOptimizer` wants it: slices of trained weights, by their keys among those.
+
+    Raises:
+        ValueError: If a weight that group Lasso would shrink is frozen.
+    """
+    keys = {id(v): key for key, v in weights_by_path(variables).items()}
+    slices = []
+    for part in structure.slices:
+        key = keys.get(id(trace.weights[part.path]))
+        if key is not None:
+            slices.append(dataclasses.replace(part, path=key))
+        elif part.penalised and part.role is not Role.CARRIED:
+            raise ValueError(
+                f"Structure {structure.name!r} can't be pruned by training: its weight {part.path!r} is frozen. Expected all its "
+                "weights to be trainable. Set trainable=True on that layer and compile again, or leave the structure "
+                "out with `structures=[...]`, or use `keras_iss.prune`, which needs no training."
+            )
+    return dataclasses.replace(structure, slices=tuple(slices))
 
 
 def _paths(group: _Group) -> list[str]:
@@ -383,10 +436,22 @@ def _covered(path: str, structures: Iterable[Structure], shape: tuple[int, ...])
     return total
 
 
-def _structure_to_config(structure: Structure) -> dict[str, Any]:
-    """What a step needs of a structure, as JSON; how layers shrink is `strip`'s business, which traces anew."""
+def _with_paths(structure: Structure, keys: Sequence[str]) -> Structure:
+    """Replaces places among the variables ("@3", from a config) by the keys the variables have in this model."""
+    slices = tuple(
+        dataclasses.replace(s, path=keys[int(s.path[1:])]) if s.path.startswith("@") else s for s in structure.slices
+    )
+    return dataclasses.replace(structure, slices=slices)
+
+
+def _structure_to_config(structure: Structure, positions: Mapping[int, tuple[int, str]]) -> dict[str, Any]:
+    """What a step needs of a structure, as JSON; how layers shrink is `strip`'s business, which traces anew.
+
+    Weights go by their place among the trained variables: a loaded model's paths may differ from the saved one's.
+    """
+    places = {path: f"@{i}" for i, path in positions.values()}
     slices = [
-        {**dataclasses.asdict(s), "role": s.role.value, "offsets": list(s.offsets)}
+        {**dataclasses.asdict(s), "path": places.get(s.path, s.path), "role": s.role.value, "offsets": list(s.offsets)}
         for s in structure.slices
         if s.role is not Role.CARRIED
     ]
@@ -395,6 +460,7 @@ def _structure_to_config(structure: Structure) -> dict[str, Any]:
 
 def _structure_from_config(config: Mapping[str, Any]) -> Structure:
     slices = tuple(
-        WeightSlice(**{**s, "role": Role(s["role"]), "offsets": tuple(s["offsets"])}) for s in config["slices"]
+        WeightSlice(**{**s, "role": Role(s["role"]), "offsets": tuple(s["offsets"])})
+        for s in config["slices"]
     )
     return Structure(name=config["name"], kind=config["kind"], size=config["size"], slices=slices)

@@ -45,7 +45,9 @@ def sparsity_figure(matrices: Mapping[str, np.ndarray]) -> Any:
         axis.imshow(_shrunk(flat), cmap=ListedColormap([_PAPER, _INK]), vmin=0, vmax=1, aspect="auto",
                     interpolation="nearest", extent=(0, flat.shape[1], flat.shape[0], 0))  # fmt: skip
         axis.set_title("/".join(path.split("/")[-3:]), fontsize=9)
-        axis.set_xlabel(f"{flat.shape[1]} columns, {100 * (1 - alive.mean()):.0f} % of the weights are 0", fontsize=8)
+        axis.set_xlabel(
+            f"{flat.shape[1]} columns, {100 * (1 - alive.mean()):.0f} % of the weights are 0", fontsize=8
+        )
         axis.set_ylabel(f"{flat.shape[0]} rows", fontsize=8)
         axis.tick_params(labelsize=7)
     for axis in axes[len(matrices) :]:

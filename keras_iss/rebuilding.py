@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_iss.structures import WeightSlice, take
+from keras_iss.introspection import is_graph, variables_of
+from keras_iss.structures import WeightSlice, take, to_numpy
 from keras_iss.tracing import Trace
 
 Cuts = Mapping[int, list[tuple[WeightSlice, int, np.ndarray]]]  # id(variable) -> what to cut out of it
@@ -34,8 +35,8 @@ def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
     cuts = _cuts(trace, removed)
     layers = {id(layer): layer for layer in _leaves(model)}
     for identity, layer in layers.items():
-        for old, new in zip(layer.variables, clones[identity].variables, strict=True):
-            new.assign(take(keras.ops.convert_to_numpy(old), cuts.get(id(old), ())))
+        for old, new in zip(variables_of(layer), variables_of(clones[identity]), strict=True):
+            new.assign(take(to_numpy(old), cuts.get(id(old), ())))
     small.trainable = model.trainable
     for identity, layer in layers.items():
         clones[identity].trainable = layer.trainable
@@ -65,7 +66,7 @@ class _Cloner:
         return self._clones[id(layer)]
 
     def _clone(self, layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
+        if is_graph(layer):
             return _clone_graph(layer, self)
         if not isinstance(layer, keras.layers.Layer):
             return layer  # a keras.ops operation has neither weights nor state
@@ -78,7 +79,9 @@ class _Cloner:
 def _without_build(config: Any) -> Any:
     """A wrapper's config says for which input shape its inner layer was built: the old one, so it goes."""
     if isinstance(config, dict):
-        return {k: _without_build(v) for k, v in config.items() if k not in ("build_config", "compile_config")}
+        return {
+            k: _without_build(v) for k, v in config.items() if k not in ("build_config", "compile_config")
+        }
     return type(config)(map(_without_build, config)) if isinstance(config, (list, tuple)) else config
 
 
@@ -106,7 +109,7 @@ def _clone_graph(model: Any, clone: Callable[[Any], Any]) -> Any:
 
 def _leaves(model: Any) -> Iterator[Any]:
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
+        if is_graph(layer):
             yield from _leaves(layer)
         elif not isinstance(layer, keras.layers.InputLayer):
             yield layer
@@ -141,7 +144,9 @@ def _compile_like(small: Any, model: Any, cuts: Cuts) -> None:
         )
         return
     if model.optimizer is not None and model.optimizer.built:
-        _carry_state(_plain_variables(model.optimizer), small.optimizer.variables, model.trainable_variables, cuts)
+        _carry_state(
+            _plain_variables(model.optimizer), small.optimizer.variables, model.trainable_variables, cuts
+        )
 
 
 def _plain_variables(optimizer: Any) -> list[Any]:
@@ -172,7 +177,7 @@ def _carry_state(old: list[Any], new: list[Any], variables: list[Any], cuts: Cut
     """Copies every state variable; one that belongs to a weight is cut as the weight is."""
     prefixes = {f"{v.path.replace('/', '_')}_": v for v in variables}
     for source, target in zip(old, new, strict=True):
-        value = keras.ops.convert_to_numpy(source)
+        value = to_numpy(source)
         if value.shape != tuple(target.shape):
             name = source.path.rpartition("/")[2]
             owners = [v for p, v in prefixes.items() if name.startswith(p) and tuple(v.shape) == value.shape]

@@ -50,7 +50,11 @@ def rule_for(layer: Any) -> Rule | None:
     import keras_iss.rules  # noqa: F401 (registers the built-in rules)
 
     rule = _rules.get(type(layer))
-    if rule is None and not isinstance(layer, keras.layers.Layer) and type(layer).__module__.startswith("keras."):
+    if (
+        rule is None
+        and not isinstance(layer, keras.layers.Layer)
+        and type(layer).__module__.startswith("keras.")
+    ):
         rule = operations.get(type(layer).__name__)
     return rule
 

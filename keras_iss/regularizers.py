@@ -75,7 +75,9 @@ def strengths_of(strength: Strength, trace: Trace, names: Iterable[str] | None =
     return {s.name: by_name.get(s.name, 0.0) for s in select(trace, strength if names is None else names)}
 
 
-def group_penalty(structures: Iterable[Structure], weights: Mapping[str, Any], strengths: Mapping[str, Any]) -> Any:
+def group_penalty(
+    structures: Iterable[Structure], weights: Mapping[str, Any], strengths: Mapping[str, Any]
+) -> Any:
     r"""The group Lasso term, Σ_s λ_s Σ_k sqrt(Σ w² + 1e-8), without group-size factors, biases left out.
 
     Args:
@@ -331,10 +333,12 @@ def select(trace: Trace, names: Iterable[str] | None) -> tuple[Structure, ...]:
     else:
         chosen = tuple(s for s in trace.structures if s.kind in ("hidden", "gate"))
     if not chosen:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in trace.pinned.items()) or "it has no recurrent layer"
+        reasons = (
+            "; ".join(f"{name}: {reason}" for name, reason in trace.pinned.items())
+            or "it has no recurrent layer"
+        )
         raise ValueError(
             f"Expected a model with at least one structure that can be pruned. Received none ({reasons}). "
             "`print(keras_iss.trace(model))` shows what was found; name other kinds in `structures`."
         )
     return chosen
-

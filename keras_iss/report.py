@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_iss.structures import to_numpy
 from keras_iss.surgery import strippable
 from keras_iss.tracing import Trace, trace
 
@@ -59,7 +60,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the picture, as JSON takes it."""
-        fields = {k: v for k, v in dataclasses.asdict(_without_matrices(self)).items() if not k.startswith("_")}
+        fields = {
+            k: v for k, v in dataclasses.asdict(_without_matrices(self)).items() if not k.startswith("_")
+        }
         fields["structures"] = list(fields["structures"])
         return fields
 
@@ -73,7 +76,7 @@ class Report:
             ImportError: If matplotlib is missing.
             OSError: If the folder is missing or can't be written.
         """
-        from keras_iss.plots import sparsity_figure, save
+        from keras_iss.plots import save, sparsity_figure
 
         save(sparsity_figure(self._matrices), path)
 
@@ -81,7 +84,15 @@ class Report:
         rows = [("structure", "kind", "units", "after strip", "baseline")]
         for s in self.structures:
             after = str(s.units - s.removable) if s.pinned is None else "pinned"
-            rows.append((s.name, s.kind, str(s.units), after, "" if s.baseline_units is None else str(s.baseline_units)))
+            rows.append(
+                (
+                    s.name,
+                    s.kind,
+                    str(s.units),
+                    after,
+                    "" if s.baseline_units is None else str(s.baseline_units),
+                )
+            )
         for label, key in (
             ("hidden units", "units"),
             ("parameters", "parameters"),
@@ -93,7 +104,9 @@ class Report:
         rows = [tuple(row[i] for i in keep) for row in rows]
         widths = [max(len(row[i]) for row in rows) for i in range(len(keep))]
         lines = [
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
             for row in rows
         ]
         rule = "-" * max(map(len, lines))
@@ -135,7 +148,7 @@ def report(model: keras.Model, baseline: keras.Model | None = None) -> Report:
     base = None if baseline is None else trace(baseline)
     rows = _rows(found, base)
     alive = {r.name: r.units - r.removable for r in rows if r.pinned is None}
-    values = {path: keras.ops.convert_to_numpy(v) for path, v in found.weights.items()}
+    values = {path: to_numpy(v) for path, v in found.weights.items()}
     pressed = {p.path for s in found.structures for p in s.slices if p.penalised}
     matrices = {path: value != 0 for path, value in values.items() if path in pressed and value.ndim >= 2}
     trainable = [values[path] for path, v in found.weights.items() if v.trainable]

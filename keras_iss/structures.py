@@ -80,7 +80,8 @@ class WeightSlice:
 class Resize:
     """A number in a layer's config that shrinks with a structure.
 
-    The field becomes `value - per_unit * removed`, summed over all structures that resize it.
+    The field becomes `value - per_unit * removed`, summed over all structures that resize it, and over a structure's
+    own entries where its units lie there more than once.
 
     Args:
         layer: The layer's key in `Trace.layers`, such as "lstm" or "encoder/bidirectional".
@@ -126,7 +127,9 @@ class Structure:
                 f"Received: kind={self.kind!r}"
             )
         if self.size < 1:
-            raise ValueError(f"Invalid size of structure {self.name!r}. Expected at least 1. Received: size={self.size}")
+            raise ValueError(
+                f"Invalid size of structure {self.name!r}. Expected at least 1. Received: size={self.size}"
+            )
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -158,8 +161,18 @@ def weights_by_path(variables: Iterable[Any]) -> dict[str, Any]:
     return named
 
 
-def squared_norms(structure: Structure, weights: Mapping[str, Any], *, penalised_only: bool = True,
-                  roles: Sequence[Role] = (Role.INCOMING, Role.OUTGOING)) -> Any:
+def to_numpy(x: Any) -> np.ndarray:
+    """A variable's, tensor's or array's values as a numpy array, on any backend."""
+    return np.asarray(ops.convert_to_numpy(x))
+
+
+def squared_norms(
+    structure: Structure,
+    weights: Mapping[str, Any],
+    *,
+    penalised_only: bool = True,
+    roles: Sequence[Role] = (Role.INCOMING, Role.OUTGOING),
+) -> Any:
     r"""Squared norm of every component, Σ w² over the slices of unit k.
 
     A weight that two slices of one unit hold (R[k, k] of an LSTM is in its column and in its row) counts twice, as in
@@ -187,7 +200,7 @@ def squared_norms(structure: Structure, weights: Mapping[str, Any], *, penalised
     for part in structure.slices:
         if part.role not in roles or (penalised_only and not part.penalised):
             continue
-        weight = ops.convert_to_tensor(weights[part.path])
+        weight: Any = ops.convert_to_tensor(weights[part.path])
         if str(weight.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
             weight = ops.cast(weight, "float32")
         others = tuple(a for a in range(len(weight.shape)) if a != part.axis)
@@ -203,7 +216,9 @@ def _sum_units(part: WeightSlice, per_index: Any, size: int) -> Any:
         total: Any = 0.0
         for offset in part.offsets:
             values = per_index[offset : offset + block]
-            total = total + (values if part.repeat == 1 else ops.sum(ops.reshape(values, (size, part.repeat)), axis=1))
+            total = total + (
+                values if part.repeat == 1 else ops.sum(ops.reshape(values, (size, part.repeat)), axis=1)
+            )
         return total
     return ops.sum(ops.take(per_index, part.indices(size), axis=0), axis=1)
 
@@ -240,8 +255,14 @@ def along(part: WeightSlice, vector: Any, rank: int) -> Any:
     return ops.reshape(vector, [-1 if a == part.axis else 1 for a in range(rank)])
 
 
-def scale(structure: Structure, weights: Mapping[str, Any], factors: Any, *, penalised_only: bool = True,
-          roles: Sequence[Role] = (Role.INCOMING, Role.OUTGOING)) -> dict[str, Any]:
+def scale(
+    structure: Structure,
+    weights: Mapping[str, Any],
+    factors: Any,
+    *,
+    penalised_only: bool = True,
+    roles: Sequence[Role] = (Role.INCOMING, Role.OUTGOING),
+) -> dict[str, Any]:
     """Multiplies every component k by factors[k], all slices of it.
 
     Args:
@@ -265,9 +286,8 @@ def scale(structure: Structure, weights: Mapping[str, Any], factors: Any, *, pen
     for part in structure.slices:
         if part.role not in roles or (penalised_only and not part.penalised):
             continue
-        weight = scaled.get(part.path)
-        if weight is None:
-            weight = ops.convert_to_tensor(weights[part.path])
+        held = scaled.get(part.path)
+        weight: Any = ops.convert_to_tensor(weights[part.path]) if held is None else held
         vector = ops.cast(spread(part, factors, weight.shape[part.axis], 1.0), weight.dtype)
         scaled[part.path] = weight * along(part, vector, len(weight.shape))
     return scaled

@@ -10,7 +10,8 @@ import numpy as np
 from keras import tree
 
 from keras_iss.rebuilding import rebuild
-from keras_iss.structures import Structure, scale
+from keras_iss.introspection import variables_of
+from keras_iss.structures import Structure, scale, to_numpy
 from keras_iss.tracing import Trace, trace
 
 
@@ -72,7 +73,9 @@ def _kept_units(found: Trace, keep: Keep) -> dict[str, int]:
             )
         keep = {s.name: keep for s in found.structures if s.kind in ("hidden", "gate")}
         if not keep:
-            raise ValueError("This model has no hidden structure that can be pruned; keras_iss.trace(model) says why.")
+            raise ValueError(
+                "This model has no hidden structure that can be pruned; keras_iss.trace(model) says why."
+            )
     return {found.prunable(name).name: _count(found.prunable(name), value) for name, value in keep.items()}
 
 
@@ -88,7 +91,9 @@ def _count(structure: Structure, value: int | float) -> int:
     return int(units)
 
 
-def strip(model: keras.Model, *, multiple_of: int = 1, min_units: int = 1, verify: bool = True) -> keras.Model:
+def strip(
+    model: keras.Model, *, multiple_of: int = 1, min_units: int = 1, verify: bool = True
+) -> keras.Model:
     """A plain, smaller model without the units that are exactly removable, with the same outputs.
 
     A unit goes when everything that reads it is exactly 0, or when it is certain to output 0 (incoming weights and
@@ -120,7 +125,9 @@ def strip(model: keras.Model, *, multiple_of: int = 1, min_units: int = 1, verif
     """
     for name, number in (("multiple_of", multiple_of), ("min_units", min_units)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"Invalid value for argument {name}. Expected a positive integer. Received: {name}={number!r}")
+            raise ValueError(
+                f"Invalid value for argument {name}. Expected a positive integer. Received: {name}={number!r}"
+            )
     found = _trace(model)
     removed = strippable(found, multiple_of=multiple_of, min_units=min_units)
     small = rebuild(model, found, removed)
@@ -133,7 +140,8 @@ def strippable(found: Trace, *, multiple_of: int = 1, min_units: int = 1) -> dic
     """The units that `strip` removes, indices by structure."""
     removable = {s.name: found.removable(s.name) for s in found.structures}
     wanted = {
-        s.name: _width(s.size, int((~removable[s.name]).sum()), multiple_of, min_units) for s in found.structures
+        s.name: _width(s.size, int((~removable[s.name]).sum()), multiple_of, min_units)
+        for s in found.structures
     }
     for group in found.cost.twins:
         width = max(wanted.get(name, found[name].size) for name in group)
@@ -154,7 +162,9 @@ def _choose(found: Trace, structure: Structure, removable: np.ndarray, width: in
 
 def _verify(model: keras.Model, small: keras.Model, found: Trace) -> None:
     inputs = random_inputs(found)
-    inputs = tree.pack_sequence_as(model.input, inputs) if not isinstance(model, keras.Sequential) else inputs[0]
+    inputs = (
+        tree.pack_sequence_as(model.input, inputs) if not isinstance(model, keras.Sequential) else inputs[0]
+    )
     expected, received = (tree.flatten(_outputs(m, inputs)) for m in (model, small))
     for index, (want, got) in enumerate(zip(expected, received, strict=True)):
         tolerance = 1e-5 if "float16" not in str(want.dtype) else 1e-2
@@ -184,8 +194,8 @@ def random_inputs(found: Trace, *, batch: int = 2, length: int = 32, seed: int =
 
 def _outputs(model: Any, inputs: Any) -> Any:
     """The model's outputs at inference; states of stateful layers are put back afterwards."""
-    states = [(v, keras.ops.convert_to_numpy(v)) for v in model.non_trainable_variables]
-    outputs = tree.map_structure(keras.ops.convert_to_numpy, model(inputs, training=False))
+    states = [(v, to_numpy(v)) for v in variables_of(model) if not v.trainable]
+    outputs = tree.map_structure(to_numpy, model(inputs, training=False))
     for variable, value in states:
         variable.assign(value)
     return outputs
@@ -201,7 +211,8 @@ def _trace_of(model: keras.Model, given: Trace | None) -> Trace:
     } and all(fresh.weights[k] is v for k, v in given.weights.items())
     if not same:
         raise ValueError(
-            f"The trace is not of model {model.name!r} as it is now: its weights differ. Call keras_iss.trace(model) again."
+            f"The trace is not of model {model.name!r} as it is now: its weights differ. "
+            "Call keras_iss.trace(model) again."
         )
     return fresh
 

@@ -15,9 +15,9 @@ from keras import tree
 from keras_iss.calls import Call
 from keras_iss.cost import CostModel, WeightCost
 from keras_iss.registry import rule_for
-from keras_iss.structures import Role, Structure, squared_norms, weights_by_path
+from keras_iss.introspection import is_graph, variables_of
+from keras_iss.structures import Role, Structure, squared_norms, to_numpy, weights_by_path
 from keras_iss.units import Book, Draft, Signal
-
 
 _IS_OUTPUT = "it is an output of the model"
 
@@ -94,8 +94,8 @@ class Trace:
     def norms(self, name: str) -> np.ndarray:
         """Group norms sqrt(Σ w²) of a structure's components, shape (size,), biases left out."""
         structure = self[name]
-        values = {path: keras.ops.convert_to_numpy(self.weights[path]) for path in structure.paths}
-        return np.sqrt(keras.ops.convert_to_numpy(squared_norms(structure, values)))
+        values = {path: to_numpy(self.weights[path]) for path in structure.paths}
+        return np.sqrt(to_numpy(squared_norms(structure, values)))
 
     def removable(self, name: str) -> np.ndarray:
         """Which units can go right now without changing any output, shape (size,), bool.
@@ -104,7 +104,7 @@ class Trace:
         0: its incoming weights and biases are all exactly 0.
         """
         structure = self[name]
-        values = {path: keras.ops.convert_to_numpy(self.weights[path]) for path in structure.paths}
+        values = {path: to_numpy(self.weights[path]) for path in structure.paths}
         silent = np.ones(structure.size, bool)
         deaf_readers = np.ones(structure.size, bool)
         for part in structure.slices:
@@ -122,7 +122,9 @@ class Trace:
             resized = dict.fromkeys(r.layer for r in s.resizes)
             rows.append((s.name, s.kind, str(s.size), f"{self._weights_per_unit(s):,}", ", ".join(resized)))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)) + "  " + row[4] for row in rows]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)) + "  " + row[4] for row in rows
+        ]
         lines.insert(1, "-" * max(map(len, lines)))
         if self.pinned:
             lines += ["", "can't be pruned:"]
@@ -169,7 +171,7 @@ def trace(model: keras.Model) -> Trace:
     Source: Wen et al., ICLR 2018 (arXiv 1709.05027), section 3.1.
     """
     check_traceable(model)
-    weights = weights_by_path(model.variables)
+    weights = weights_by_path(variables_of(model))
     walker = Walker(Book({id(v): key for key, v in weights.items()}))
     inputs = [Signal(tuple(x.shape), source=i) for i, x in enumerate(model.inputs)]
     outputs = walker.walk(model, inputs, prefix="")
@@ -184,19 +186,17 @@ def check_traceable(model: Any) -> None:
         TraceError: With what to do instead.
     """
     if not isinstance(model, keras.Model):
-        raise TraceError(f"Invalid value for argument model. Expected a keras.Model. Received: {type(model).__name__}")
-    if isinstance(model, keras.Sequential):
-        if not model.built or not model.layers:
-            raise TraceError(
-                f"Model {model.name!r} isn't built yet. Add a keras.Input as its first layer, or call it on data once."
-            )
-        return
-    graph = [c for c in type(model).__mro__ if c.__name__ == "Functional"]
-    overridden = graph and any("call" in vars(c) for c in type(model).__mro__[: type(model).__mro__.index(graph[0])])
-    if not graph or overridden:
         raise TraceError(
-            f"Model {model.name!r} is subclassed ({type(model).__name__}): its computation is code, not a graph that can "
-            "be walked. Rebuild it with keras.Input and keras.Model(inputs, outputs); inner layers may stay as they are."
+            f"Invalid value for argument model. Expected a keras.Model. Received: {type(model).__name__}"
+        )
+    if isinstance(model, keras.Sequential) and not (model.built and model.layers):
+        raise TraceError(
+            f"Model {model.name!r} isn't built yet. Add a keras.Input as its first layer, or call it on data once."
+        )
+    if not is_graph(model):
+        raise TraceError(
+            f"Model {model.name!r} is subclassed ({type(model).__name__}): its computation is code, not a graph that "
+            "can be walked. Rebuild it with keras.Input and keras.Model(inputs, outputs); its layers may stay as they are."
         )
 
 
@@ -219,8 +219,15 @@ class Walker:
         self.layers: dict[str, Any] = {}
         self.foreign: dict[str, str] = {}  # weight -> the layer without a rule that owns it
 
-    def walk(self, model: Any, inputs: Sequence[Signal], *, prefix: str, owner: str = "",
-             field: tuple[str | int, ...] = ()) -> list[Signal]:
+    def walk(
+        self,
+        model: Any,
+        inputs: Sequence[Signal],
+        *,
+        prefix: str,
+        owner: str = "",
+        field: tuple[str | int, ...] = (),
+    ) -> list[Signal]:
         """Follows signals through a model; `owner` and `field` tell where a wrapped model's config lies."""
         sequential = isinstance(model, keras.Sequential)
         struct = (model.inputs, model.outputs) if sequential else (model.input, model.output)
@@ -235,12 +242,11 @@ class Walker:
             specs = _Probe(operation)(*args, **kwargs)
             alive.append(specs)
             flat = tree.flatten(specs)
-            known = lambda x: carried.get(id(x), x)  # noqa: E731
+            given: Any = tree.map_structure(lambda x: carried.get(id(x), x), (args, kwargs))
             name = f"{prefix}{operation.name}"
             place = field + _config_index(model, operation.name) if owner else ()
             signals = self.call(
-                operation, tree.map_structure(known, args), tree.map_structure(known, kwargs), name=name,
-                owner=owner or name, field=place, outputs=[Signal(tuple(x.shape)) for x in flat],
+                operation, *given, name=name, owner=owner or name, field=place, outputs=[Signal(tuple(x.shape)) for x in flat],
             )  # fmt: skip
             for spec, signal in zip(flat, tree.flatten(signals), strict=True):
                 carried[id(spec)] = dataclasses.replace(signal, shape=tuple(spec.shape))
@@ -251,11 +257,20 @@ class Walker:
         )
         return [carried.get(id(x), Signal(tuple(x.shape))) for x in tree.flatten(ends.outputs)]
 
-    def call(self, layer: Any, args: tuple, kwargs: dict, *, name: str, owner: str, field: tuple[str | int, ...],
-             outputs: Sequence[Signal] = ()) -> Any:
+    def call(
+        self,
+        layer: Any,
+        args: tuple,
+        kwargs: dict,
+        *,
+        name: str,
+        owner: str,
+        field: tuple[str | int, ...],
+        outputs: Sequence[Signal] = (),
+    ) -> Any:
         """Applies a layer's rule and returns the signals of its outputs."""
         call = Call(self, layer, args, kwargs, name=name, owner=owner, field=field, outputs=outputs)
-        if isinstance(layer, keras.Model):
+        if is_graph(layer):
             inner_owner = owner if field else ""
             return self.walk(layer, call.inputs, prefix=f"{name}/", owner=inner_owner, field=field)
         self.layers.setdefault(owner, layer)
@@ -286,11 +301,13 @@ def _config_index(model: Any, name: str) -> tuple[str | int, ...]:
 
 def _finish(model: keras.Model, walker: Walker, weights: dict[str, Any]) -> Trace:
     book = walker.book
-    roots = list(dict.fromkeys(draft.root for draft in book.drafts.values()))
+    roots = list(dict.fromkeys(leaf for draft in book.drafts.values() for leaf in draft.leaves))
     for draft in roots:
         _pin_shared_weights(draft, book, walker.foreign)
     structures = {id(draft): draft.finish() for draft in roots}
-    pinned = {d.name: _IS_OUTPUT if _IS_OUTPUT in d.reasons else next(iter(d.reasons)) for d in roots if d.reasons}
+    pinned = {
+        d.name: _IS_OUTPUT if _IS_OUTPUT in d.reasons else next(iter(d.reasons)) for d in roots if d.reasons
+    }
     known = {s.name: s for s in structures.values()}
     return Trace(
         structures=tuple(s for name, s in known.items() if name not in pinned),
@@ -298,7 +315,9 @@ def _finish(model: keras.Model, walker: Walker, weights: dict[str, Any]) -> Trac
         weights=weights,
         layers=walker.layers,
         inputs=tuple(
-            InputSpec(x.name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype), book.vocabularies.get(i))
+            InputSpec(
+                x.name, tuple(x.shape), keras.backend.standardize_dtype(x.dtype), book.vocabularies.get(i)
+            )
             for i, x in enumerate(model.inputs)
         ),
         cost=_cost(known, weights, book),
@@ -312,7 +331,9 @@ def _pin_shared_weights(draft: Draft, book: Book, foreign: Mapping[str, str]) ->
         if len(book.owners.get(part.path, ())) > 1:
             draft.reasons.setdefault(f"its weight {part.path} belongs to several layers at once")
         if part.path in foreign:
-            draft.reasons.setdefault(f"its weight {part.path} is also used by {foreign[part.path]}, which isn't known")
+            draft.reasons.setdefault(
+                f"its weight {part.path} is also used by {foreign[part.path]}, which isn't known"
+            )
 
 
 def _cost(structures: Mapping[str, Structure], weights: Mapping[str, Any], book: Book) -> CostModel:
@@ -330,10 +351,21 @@ def _cost(structures: Mapping[str, Structure], weights: Mapping[str, Any], book:
         )
         for key, variable in weights.items()
     )
-    pairs = {tuple(dict.fromkeys((a.root.name, b.root.name))) for a, b in book.twins}
     return CostModel(
         weights=entries,
         sizes={s.name: s.size for s in structures.values()},
         kinds={s.name: s.kind for s in structures.values()},
-        twins=tuple(sorted(p for p in pairs if len(p) > 1)),
+        twins=_groups([(a.root.name, b.root.name) for a, b in book.twins]),
     )
+
+
+def _groups(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Pairs with a name in common, put together."""
+    groups: list[dict[str, None]] = []
+    for pair in pairs:
+        group = dict.fromkeys(pair)
+        for other in [g for g in groups if group.keys() & g.keys()]:
+            groups.remove(other)
+            group = other | group
+        groups.append(group)
+    return tuple(sorted(tuple(g) for g in groups if len(g) > 1))

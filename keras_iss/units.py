@@ -1,12 +1,14 @@
 """What tracing gathers: which units a tensor carries, and which weights belong to each unit.
 
 `Signal` says what a tensor carries. `Draft` is a structure in the making; drafts whose units turn out to be the same
-units (`Draft.join`) become one. `Book` keeps them all.
+units (`Draft.join`) become one; a draft whose units turn out to be those of several others (a decoder that starts
+from the concatenated states of two encoders) is split (`Draft.split`). `Book` keeps them all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,6 +39,24 @@ class Placement:
     def layout(self) -> tuple[Any, ...]:
         return (self.axis, self.offsets, self.stride, self.repeat, self.draft.root.size)
 
+    @property
+    def pattern(self) -> tuple[Any, ...]:
+        """The layout apart from where it begins and how many units there are."""
+        return (self.axis, self.stride, self.repeat, tuple(o - self.offsets[0] for o in self.offsets))
+
+    def resolved(self) -> list[Placement]:
+        """Itself, or one placement for each part of a draft that was split."""
+        parts = self.draft.root.parts
+        if not parts:
+            return [self]
+        moved = (
+            dataclasses.replace(
+                self, draft=part, offsets=tuple(o + first * self.stride for o in self.offsets)
+            )
+            for first, part in parts
+        )
+        return [placement for part in moved for placement in part.resolved()]
+
     def indices(self) -> np.ndarray:
         """The indices of each unit, shape (size, width)."""
         part = WeightSlice(path="", axis=0, offsets=self.offsets, stride=self.stride, repeat=self.repeat)
@@ -49,21 +69,27 @@ class Signal:
 
     Args:
         shape: The tensor's shape; None where unknown.
-        placements: The units it carries; empty for tensors whose width nobody may change.
+        carried: The units it carries, as they were when the signal was made; `placements` is up to date.
         source: Index of the model input it is, untouched, or None.
     """
 
     shape: tuple[int | None, ...]
-    placements: tuple[Placement, ...] = ()
+    carried: tuple[Placement, ...] = ()
     source: int | None = None
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """The units it carries, ordered by layout; empty for tensors whose width nobody may change."""
+        return tuple(sorted((q for p in self.carried for q in p.resolved()), key=lambda p: p.layout))
 
     def passed(self, *, zero: bool = True) -> Signal:
         """The same units after an elementwise function; `zero`: f(0) = 0."""
-        if zero:
-            return dataclasses.replace(self, source=None)
-        return dataclasses.replace(
-            self, source=None, placements=tuple(dataclasses.replace(p, zero=False) for p in self.placements)
-        )
+        return self.with_zeros([p.zero and zero for p in self.placements])
+
+    def with_zeros(self, zeros: Sequence[bool]) -> Signal:
+        """The same units with other flags, in the order of `placements`."""
+        placed = (dataclasses.replace(p, zero=z) for p, z in zip(self.placements, zeros, strict=True))
+        return Signal(self.shape, tuple(placed))
 
     def shifted(self, offset: int) -> tuple[Placement, ...]:
         """The placements on the last axis, moved by `offset` (concatenation)."""
@@ -73,10 +99,15 @@ class Signal:
 
     @property
     def layouts(self) -> list[tuple[Any, ...]]:
-        return sorted(p.layout for p in self.placements)
+        return [p.layout for p in self.placements]
+
+    def occupies(self, axis: int) -> set[int]:
+        """All indices on one axis that belong to some unit."""
+        return {int(i) for p in self.placements if p.axis == axis for i in p.indices().ravel()}
 
     @property
     def zero(self) -> bool:
+        """Whether it holds 0 wherever a unit is certain to output 0."""
         return all(p.zero for p in self.placements)
 
 
@@ -92,9 +123,10 @@ class Draft:
         self.name, self.kind, self.size, self.order = name, kind, size, order
         self.names = [name]
         self.reads_zero: dict[WeightSlice, bool] = {}  # keyed by the slice with reads_zero=True
-        self.resizes: dict[Resize, None] = {}
+        self.resizes: dict[tuple[Resize, int, int], None] = {}  # with the first unit's place and the stride
         self.weightless: dict[str, None] = {}
         self.reasons: dict[str, None] = {}
+        self.parts: list[tuple[int, Draft]] = []  # after a split: (first unit, part)
         self._parent: Draft | None = None
 
     @property
@@ -103,6 +135,24 @@ class Draft:
         while draft._parent is not None:
             draft = draft._parent
         return draft
+
+    @property
+    def leaves(self) -> list[Draft]:
+        """The drafts that hold its units now."""
+        root = self.root
+        return [leaf for _, part in root.parts for leaf in part.leaves] if root.parts else [root]
+
+    def split(self, cuts: Iterable[int]) -> None:
+        """Makes several drafts of this one; each of `cuts` is the first unit of another."""
+        for first, last in itertools.pairwise([0, *sorted(cuts), self.size]):
+            part = Draft(f"{self.name}[{first}:{last}]", self.kind, last - first, self.order)
+            for key, zero in self.reads_zero.items():
+                offsets = tuple(o + first * key.stride for o in key.offsets)
+                part.add(dataclasses.replace(key, offsets=offsets, reads_zero=zero))
+            part.resizes = {(r, o + first * stride, stride): None for r, o, stride in self.resizes}
+            part.weightless.update(self.weightless)
+            part.reasons.update(self.reasons)
+            self.parts.append((first, part))
 
     def add(self, part: WeightSlice) -> None:
         """Adds a slice; if it comes twice, it reads zeros only if it does both times."""
@@ -130,7 +180,7 @@ class Draft:
             kind=self.kind,
             size=self.size,
             slices=tuple(dataclasses.replace(key, reads_zero=z) for key, z in self.reads_zero.items()),
-            resizes=tuple(self.resizes),
+            resizes=tuple(resize for resize, *_ in self.resizes),
             weightless_readers=tuple(self.weightless),
         )
 
@@ -155,7 +205,9 @@ class Book:
             for placement in signal.placements:
                 placement.draft.root.reasons.setdefault(reason)
 
-    def lay(self, signal: Signal, variable: Any, axis: int, role: Role, owner: int, *, penalised: bool) -> None:
+    def lay(
+        self, signal: Signal, variable: Any, axis: int, role: Role, owner: int, *, penalised: bool
+    ) -> None:
         """Lays a signal's units along one axis of a weight, joining them with those that lie there already."""
         key = self.key(variable)
         if key is None:
@@ -168,24 +220,54 @@ class Book:
             return
         before = self.touched.setdefault((key, axis), signal)
         if before is not signal:
-            self.join([before, signal], f"{key} is shared and also reads something that can't shrink along with it")
+            self.join(
+                [before, signal], f"{key} is shared and also reads something that can't shrink along with it"
+            )
         for p in signal.placements:
             p.draft.root.add(
-                WeightSlice(path=key, axis=axis, offsets=p.offsets, stride=p.stride, repeat=p.repeat, role=role,
-                            penalised=penalised, reads_zero=p.zero)
+                WeightSlice(
+                    path=key,
+                    axis=axis,
+                    offsets=p.offsets,
+                    stride=p.stride,
+                    repeat=p.repeat,
+                    role=role,
+                    penalised=penalised,
+                    reads_zero=p.zero,
+                )
             )
 
-    def join(self, signals: Sequence[Signal], reason: str) -> None:
+    def join(self, signals: Sequence[Signal], reason: str) -> bool:
         """Makes the units of all signals one; where they don't lie alike, all are pinned."""
+        self._align(signals)
         first = signals[0]
+        if any(first.layouts != other.layouts for other in signals[1:]):
+            self.pin(signals, reason)
+            return False
         for other in signals[1:]:
-            if first.layouts != other.layouts:
-                self.pin(signals, reason)
-                return
-        for other in signals[1:]:
-            for a, b in zip(_ordered(first), _ordered(other), strict=True):
+            for a, b in zip(first.placements, other.placements, strict=True):
                 a.draft.join(b.draft)
+        return True
 
+    def _align(self, signals: Sequence[Signal]) -> None:
+        """Splits drafts where the units of another signal begin: 6 units beside 2 + 4 become 2 + 4 themselves.
 
-def _ordered(signal: Signal) -> list[Placement]:
-    return sorted(signal.placements, key=lambda p: p.layout)
+        Only where all signals have units at the same indices, so that they can be joined afterwards.
+        """
+        twins = {draft.root for pair in self.twins for draft in pair}
+        while len({tuple(s.layouts) for s in signals}) > 1:
+            placed = [p for s in signals for p in s.placements]
+            if any(s.occupies(p.axis) != signals[0].occupies(p.axis) for s in signals for p in placed):
+                return
+            cuts: dict[Draft, set[int]] = {}
+            for p in placed:
+                starts = {q.offsets[0] - p.offsets[0] for q in placed if q.pattern == p.pattern}
+                units = {d // p.stride for d in starts if d % p.stride == 0} & set(
+                    range(1, p.draft.root.size)
+                )
+                if units:
+                    cuts.setdefault(p.draft.root, set()).update(units)
+            if not cuts or twins & set(cuts):
+                return
+            for draft, units in cuts.items():
+                draft.split(units)

@@ -45,7 +45,9 @@ def input_kinds(functional: keras.Model) -> list[InputKind]:
 
 def _follow(functional: keras.Model, kinds: list[list[InputKind]]) -> None:
     """Walk a model whose inputs stem from the given inputs of the whole model."""
-    inputs = keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), functional.input)
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), functional.input
+    )
     # The tensors are kept beside their sources, so that no id is used twice.
     sources = {id(x): (x, k) for x, k in zip(keras.tree.flatten(inputs), kinds, strict=True)}
 

@@ -14,15 +14,20 @@ def _split(call: Call) -> tuple[Signal, Signal, Signal]:
     return query, value, rest[0] if rest else value
 
 
-def _attention(call: Call) -> Signal:
+def _with_scores(call: Call, result: Signal) -> list[Signal]:
+    """The scores that come with return_attention_scores=True carry no units."""
+    return [result, *call.outputs[1:]]
+
+
+def _attention(call: Call) -> list[Signal]:
     """softmax(q kᵀ) v: unit k of query and key meet in the score, so both are one unit, and it must be 0 to go."""
     query, value, key = _split(call)
     call.joins([query, key], f"{call.name} compares it with something that can't shrink along with it")
     call.reads_without_weight(query, key)
-    return value.passed(zero=value.zero)
+    return _with_scores(call, value.passed())
 
 
-def _additive_attention(call: Call) -> Signal:
+def _additive_attention(call: Call) -> list[Signal]:
     """Σ_k scale_k tanh(q_k + k_k): read through the weight `scale`."""
     query, value, key = _split(call)
     call.joins([query, key], f"{call.name} compares it with something that can't shrink along with it")
@@ -31,10 +36,10 @@ def _additive_attention(call: Call) -> Signal:
     else:
         for signal in (query, key):
             call.reads(signal, call.layer.scale)
-    return value.passed(zero=value.zero)
+    return _with_scores(call, value.passed())
 
 
-def _multi_head_attention(call: Call) -> Signal | None:
+def _multi_head_attention(call: Call) -> list[Signal] | None:
     """Each input is read by a projection; the output projection makes units of its own."""
     layer = call.layer
     query, value = call.argument(0, "query"), call.argument(1, "value")
@@ -57,7 +62,7 @@ def _multi_head_attention(call: Call) -> Signal | None:
     call.resizes(query, "output_shape", value=size, per_unit=0)
     if len(output.kernel.shape) != 3:
         call.pins([units, query], f"{call.name} has an output of several axes")
-    return units
+    return _with_scores(call, units)
 
 
 register(layers.Attention, _attention)

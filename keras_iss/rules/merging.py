@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from keras import layers
 
 from keras_iss.calls import Call
 from keras_iss.registry import operations, register, zero_at_zero
-from keras_iss.units import Signal
-
-
-def _broadcasts(signal: Signal) -> bool:
-    return not signal.placements and bool(signal.shape) and signal.shape[-1] == 1
+from keras_iss.units import Placement, Signal
 
 
 def _merge(call: Call, *, product: bool = False) -> Signal:
     """Elementwise: unit k of all inputs is one unit; the sum is 0 if all are, the product if one is."""
     signals = call.inputs
-    wide = [s for s in signals if not _broadcasts(s)]
-    first = wide[0] if wide else signals[0]
     if len({len(s.shape) for s in signals}) > 1:
         call.pins(signals, f"{call.name} merges tensors of different rank")
-        return Signal(first.shape)
-    if wide:
-        call.joins(wide, f"{call.name} merges it with something that can't shrink along with it")
-    zeros = [s.zero and bool(s.placements) for s in signals] + [False] * _scalars(call)
-    return first.passed(zero=any(zeros[: len(signals)]) if product else all(zeros))
+        return Signal(signals[0].shape)
+    axes = {p.axis for s in signals for p in s.placements}
+    wide = [s for s in signals if any(s.shape[axis] != 1 for axis in axes)] or signals
+    if not call.joins(wide, f"{call.name} merges it with something that can't shrink along with it"):
+        return wide[0].passed(zero=False)
+    others = len(signals) - len(wide) + _scalars(call)  # one number for all units of a step
+    return _united(wide, any if product else lambda zeros: all(zeros) and not others)
+
+
+def _united(signals: Sequence[Signal], zero: Callable[[Iterable[bool]], bool]) -> Signal:
+    """The units of signals that lie alike; `zero` tells from those of all signals whether one is still read as 0."""
+    flags = zip(*([p.zero for p in s.placements] for s in signals), strict=True)
+    return signals[0].with_zeros([zero(unit) for unit in flags])
 
 
 def _scalars(call: Call) -> int:
@@ -61,20 +64,28 @@ def _concatenate(call: Call) -> Signal:
     rank = len(signals[0].shape)
     axis = axis - rank if axis >= 0 else axis
     if axis == -1:
-        placements: tuple = ()
-        offset = 0
-        for s in signals:
-            if s.placements and any(p.axis != -1 for p in s.placements):
-                call.pins([s], f"{call.name} joins it along another axis than its units'")
-                continue
-            placements += s.shifted(offset)
-            offset += s.shape[-1] or 0
-        return Signal((*signals[0].shape[:-1], offset), placements)
+        return _beside(call, signals)
     if any(p.axis == axis for s in signals for p in s.placements):
         call.pins(signals, f"{call.name} joins along its units' axis")
         return Signal(signals[0].shape)
-    call.joins(signals, f"{call.name} puts it beside something that can't shrink along with it")
-    return signals[0].passed(zero=all(s.zero and bool(s.placements) for s in signals))
+    if call.joins(signals, f"{call.name} puts it beside something that can't shrink along with it"):
+        return _united(signals, all)
+    return signals[0].passed(zero=False)
+
+
+def _beside(call: Call, signals: Sequence[Signal]) -> Signal:
+    """Concatenated features: each signal's units are shifted by the width of those before it."""
+    placements: tuple[Placement, ...] = ()
+    offset = 0
+    for s in signals:
+        if any(p.axis != -1 for p in s.placements):
+            call.pins([s], f"{call.name} joins it along another axis than its units'")
+        elif s.shape[-1] is None:
+            call.pins(signals, f"{call.name} joins features whose number isn't known")
+        else:
+            placements += s.shifted(offset)
+        offset += s.shape[-1] or 0
+    return Signal((*signals[0].shape[:-1], offset), placements)
 
 
 def _activation(call: Call) -> Signal | None:
@@ -96,7 +107,9 @@ def _prelu(call: Call) -> Signal:
         if call.layer.alpha.shape[-1] == signal.shape[-1]:  # not shared over the units
             call.carries(signal, call.layer.alpha)
     else:
-        call.pins([signal], f"{call.name} has a slope for each of its units on another axis than the features")
+        call.pins(
+            [signal], f"{call.name} has a slope for each of its units on another axis than the features"
+        )
     return signal.passed()
 
 
@@ -119,13 +132,30 @@ def _not_zero(call: Call) -> Signal:
 
 
 def _masking(call: Call) -> Signal:
-    """Masking looks whether any unit differs from mask_value."""
+    """Sets whole steps to 0; the mask itself is made by operations of its own."""
     signal = call.inputs[0]
     if call.layer.mask_value == 0:
         call.reads_without_weight(signal)
     else:
         call.pins([signal], f"{call.name} compares its units with {call.layer.mask_value}, not with 0")
     return signal.passed()
+
+
+def _not_equal(call: Call) -> Signal | None:
+    """x != 0, from which a mask is made: False for a unit that is 0."""
+    if isinstance(call.args[0], Signal) and isinstance(call.args[1], (int, float)) and call.args[1] == 0:
+        return call.inputs[0].passed()
+    return _operator(call, _merge)
+
+
+def _any(call: Call) -> None:
+    """Whether any unit is not 0: read without a weight."""
+    signal, axes = call.inputs[0], call.layer.axis
+    axes = [axes] if isinstance(axes, int) else axes or range(len(signal.shape))
+    if {p.axis for p in signal.placements} <= {a - len(signal.shape) if a >= 0 else a for a in axes}:
+        call.reads_without_weight(signal)
+    else:
+        call.pins([signal], f"{call.name} looks at each of its units alone")
 
 
 def _get_item(call: Call) -> Signal | None:
@@ -162,6 +192,8 @@ operations["Multiply"] = lambda call: _operator(call, _product)
 operations["Divide"] = operations["TrueDivide"] = _scaled
 operations["Concatenate"] = _concatenate
 operations["GetItem"] = _get_item
+operations["NotEqual"] = _not_equal
+operations["Any"] = _any
 for _name in ("Relu", "Relu6", "Tanh", "Silu", "Negative", "Absolute", "LeakyRelu", "Elu", "Selu", "Gelu", "Square"):
     operations[_name] = _same
 for _name in ("Sigmoid", "Softplus", "Exp", "HardSigmoid"):

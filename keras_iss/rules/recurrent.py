@@ -37,7 +37,9 @@ def _cell(call: Call) -> tuple[Signal, list[Signal]]:
     call.writes(units, cell.bias, gates=gates, penalised=False)
     call.resizes(units, "units", value=cell.units)
     for state in states or []:
-        call.joins([units, state], f"the initial state of {call.name} comes from something that can't shrink with it")
+        call.joins(
+            [units, state], f"the initial state of {call.name} comes from something that can't shrink with it"
+        )
     return units, [units] * (2 if isinstance(cell, layers.LSTMCell) else 1)
 
 
@@ -63,7 +65,9 @@ def _recurrent(call: Call) -> list[Signal]:
         layer.cell, (call.inputs[0], states), {}, part="", field=() if built_in else ("cell", "config")
     )
     if layer.stateful:
-        for variable, state in zip(keras.tree.flatten(layer.states), keras.tree.flatten(new_states), strict=True):
+        for variable, state in zip(
+            keras.tree.flatten(layer.states), keras.tree.flatten(new_states), strict=True
+        ):
             call.reads(state, variable, -1, role=Role.INCOMING, penalised=False)
     return [output, *keras.tree.flatten(new_states)] if layer.return_state else [output]
 
@@ -72,8 +76,8 @@ def _bidirectional(call: Call) -> list[Signal]:
     layer = call.layer
     separate = layer.merge_mode in ("concat", None)
     states = call.argument(1, "initial_state")
-    half = len(states) // 2 if states is not None else 0
-    ends = {"forward": states[:half] if half else None, "backward": states[half:] if half else None}
+    half = len(states or ()) // 2
+    ends = {"forward": states[:half], "backward": states[half:]} if states else {}
     outputs = []
     for part, inner, key in (
         ("forward", layer.forward_layer, "layer"),
@@ -94,7 +98,7 @@ def _bidirectional(call: Call) -> list[Signal]:
         call.twins(forward, backward)
     else:
         call.joins([forward, backward], f"{call.name} merges its directions unit by unit")
-        merged = [forward.passed(zero=forward.zero and backward.zero)]
+        merged = [forward.passed(zero=backward.zero)]
     return merged + forward_states + backward_states
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,23 +14,26 @@ from keras_iss.calls import Call
 from keras_iss.registry import register
 from keras_iss.units import Placement, Signal
 
-_UNKNOWN = 3  # stands for a time axis of unknown length: any length gives the same pattern on the units' axis
-
 
 def _reshaped(call: Call) -> Signal:
     """Follows each unit's number through numpy's own reshape and looks where it comes out."""
     signal = call.inputs[0]
     output = Signal(tuple(call.layer.compute_output_shape(signal.shape)))
-    shape = [_UNKNOWN if d is None else d for d in signal.shape[1:]]
-    target = [-1 if d is None else d for d in output.shape[1:]]
-    if target.count(-1) > 1 or getattr(call.layer, "data_format", None) == "channels_first":
+    known = all(signal.shape[p.axis] is not None for p in signal.placements)
+    channels_first = getattr(call.layer, "data_format", None) == "channels_first"
+    if not known or channels_first or max(x.shape[1:].count(None) for x in (signal, output)) > 1:
         call.pins([signal], f"{call.name} reshapes it to a shape that isn't known here")
         return output
+    target = [-1 if d is None else d for d in output.shape[1:]]
+    length = _some_length(signal.shape[1:], output.shape[1:])
+    shape = [length if d is None else d for d in signal.shape[1:]]
     placements = []
     for p in signal.placements:
         owner = np.full(shape[p.axis], -1)
         owner[p.indices()] = np.arange(p.draft.root.size)[:, None]
-        owners = np.broadcast_to(owner.reshape([-1 if a == p.axis % len(shape) else 1 for a in range(len(shape))]), shape)
+        owners = np.broadcast_to(
+            owner.reshape([-1 if a == p.axis % len(shape) else 1 for a in range(len(shape))]), shape
+        )
         moved = _find(owners.reshape(target), p)
         if moved is None:
             call.pins([signal], f"{call.name} spreads its units over several axes")
@@ -39,9 +44,15 @@ def _reshaped(call: Call) -> Signal:
     return result
 
 
+def _some_length(shape: Sequence[int | None], target: Sequence[int | None]) -> int:
+    """A length for the open axis that the target can hold; any such length gives the same pattern of units."""
+    given, taken = (math.prod(d for d in dims if d is not None) for dims in (shape, target))
+    return 2 * taken // math.gcd(given, taken)
+
+
 def _find(owners: np.ndarray, placement: Placement) -> Placement | None:
     """The axis along which the owner of each index is the same everywhere else, as a placement."""
-    for axis in range(owners.ndim):
+    for axis in reversed(range(owners.ndim)):  # features first: a single unit is the same along every axis
         line = np.moveaxis(owners, axis, -1).reshape(-1, owners.shape[axis])
         if np.all(line == line[:1]):
             return _as_placement(line[0], axis - owners.ndim, placement)
@@ -73,12 +84,10 @@ def _resize_target(call: Call, result: Signal) -> None:
     if not isinstance(call.layer, layers.Reshape):
         return
     target = call.layer.target_shape
-    for p in result.placements:
-        index = len(target) + p.axis
-        if target[index] != -1:
-            call.resizes(
-                Signal((), (p,)), "target_shape", index, value=target[index], per_unit=len(p.offsets) * p.repeat
-            )
+    for index, value in enumerate(target):
+        there = tuple(p for p in result.placements if index == len(target) + p.axis)
+        if there and value != -1:
+            call.resizes(Signal((), there), "target_shape", index, value=value)
 
 
 def _permute(call: Call) -> Signal:

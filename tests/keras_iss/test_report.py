@@ -59,14 +59,25 @@ def test_zeros_is_the_fraction_of_trainable_weights_that_are_zero(model):
 
 def test_table_names_every_structure_and_the_reason_column(model):
     text = str(keras_iss.report(model, baseline=model))
-    for word in ("embedding", "lstm", "both/forward", "both/backward", "out", "pinned", "multiply-adds", "baseline"):
+    for word in (
+        "embedding",
+        "lstm",
+        "both/forward",
+        "both/backward",
+        "out",
+        "pinned",
+        "multiply-adds",
+        "baseline",
+    ):
         assert word in text
 
 
 def test_to_dict_survives_json(model):
     data = json.loads(json.dumps(keras_iss.report(model).to_dict()))
-    assert data["structures"][1]["name"] == "lstm" and data["structures"][1]["units"] == 8
-    assert data["model"] == "reader" and not any(key.startswith("_") for key in data)
+    assert data["structures"][1]["name"] == "lstm"
+    assert data["structures"][1]["units"] == 8
+    assert data["model"] == "reader"
+    assert not any(key.startswith("_") for key in data)
 
 
 def test_plot_shows_zeroed_rows_and_columns_of_the_weights(model, tmp_path):
@@ -77,7 +88,8 @@ def test_plot_shows_zeroed_rows_and_columns_of_the_weights(model, tmp_path):
     path = tmp_path / "zeros.png"
     keras_iss.report(pruned).plot(path)
     picture = imread(path)
-    assert min(picture.shape[:2]) > 200 and picture[..., :3].std() > 0.05
+    assert min(picture.shape[:2]) > 200
+    assert picture[..., :3].std() > 0.05
     figure = sparsity_figure({"a/kernel": np.array([[True, False], [True, True]])})
     (axis,) = figure.axes
     assert axis.images[0].get_array().tolist() == [[1, 0], [1, 1]]
@@ -103,4 +115,5 @@ def test_a_failed_save_leaves_the_old_picture(tmp_path):
     target.write_text("old")
     with pytest.raises(ValueError, match="unknown"):
         save(units_figure({"a": [1]}), target)
-    assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.unknown"]
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.unknown"]

@@ -74,7 +74,7 @@ def _make_twin(layer: keras.Layer, twins: dict[int, keras.Layer]) -> keras.Layer
     if isinstance(layer, keras.Model):
         functional = as_functional(layer)
         inputs = keras.tree.map_structure(
-            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), functional.input
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), functional.input
         )
         return _clone(functional, inputs, twins)
     cells = cells_of(layer)

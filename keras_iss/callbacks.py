@@ -1,0 +1,439 @@
+"""Callbacks: learn which units can go while a model trains, and log it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_iss.cost import METRICS
+from keras_iss.optimizers import FREE, METHODS, SparseOptimizer, restricted
+from keras_iss.regularizers import check_strength, select, strengths_of
+from keras_iss.schedules import (
+    Phases,
+    choose_units,
+    cubic_goal,
+    plan_strength,
+    plan_target,
+    ramped_strength,
+    reach,
+    relative_importance,
+    removed_fraction,
+)
+from keras_iss.tracing import Trace, trace
+
+UNKNOWN_EPOCH_STEPS = 100  # how long units are pressed in a first epoch whose length nobody knows
+
+
+class ISSPruning(keras.callbacks.Callback):
+    r"""Learns, while a model trains, which hidden units can go; `keras_iss.strip` then removes them.
+
+    Give one of `target` and `strength`. With `target` the callback chooses units, weakest first, in the ramp's epochs,
+    and presses only on those: each is brought to 0 in a straight line; the others train freely. The fraction of
+    `metric` removed meets `target` to the nearest unit when the ramp ends, and is held. With `strength` every unit is
+    under group Lasso, λ Σ_k sqrt(Σ w² + 1e-8) against the loss as Keras computes it (a mean), and what λ makes of
+    the model is what you get: method "proximal" shrinks each unit by learning rate times λ at every step, λ rising
+    over the ramp; "subgradient" is the paper's recipe, constant λ, threshold at every step. In fine-tuning nothing
+    presses and removed units stay exactly 0, biases included.
+
+    The model's optimizer is wrapped in a `SparseOptimizer` when the callback meets the model, and stays wrapped: after
+    `fit` the masks go on holding in later training, and `model.save` keeps them. Phases count from the epoch in
+    which the callback starts; a training resumed by `BackupAndRestore`, or from a model saved in mid-training with
+    `initial_epoch`, goes on where it was. If the loss or a weight becomes NaN, training stops with the weights of
+    the last good epoch and a warning.
+
+    Epoch logs gain `iss_units` (units alive in the structures pruned), `iss_removed` (fraction of `metric`) and
+    `iss_strength` (the λ at work), for `History` and for callbacks that come later in the list.
+
+    Args:
+        strength: λ > 0: a number, or {structure name: number}.
+        target: Fraction of `metric` to remove, between 0 and 1.
+        metric: "macs" (the model's multiply-adds per time step), "parameters" or "units" (hidden units).
+        method: "proximal" or "subgradient".
+        structures: Names of structures to prune, as `keras_iss.trace` prints them; None: all hidden and gate ones
+            (with a strength by name: those named).
+        warmup_epochs, ramp_epochs, finetune_epochs: Length of the phases; those left None are chosen from the
+            number of epochs.
+        threshold: Magnitude under which "subgradient" sets a weight to 0.
+        log_dir: Folder for TensorBoard logs, see `SparsityLogger`.
+
+    Raises:
+        ValueError: If an argument is out of its range; when training begins, if a structure is unknown, pinned or frozen,
+            if the target can't be reached, or if the phases don't fit into the epochs.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(8), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.random.rand(32, 5, 3), np.random.rand(32, 1)
+    >>> history = model.fit(x, y, epochs=3, verbose=0, callbacks=[ISSPruning(target=0.5, metric="units")])
+    >>> [int(units) for units in history.history["iss_units"]]
+    [8, 4, 4]
+
+    Source: Wen et al., ICLR 2018 (arXiv 1709.05027), section 3.2; pressing only on chosen units follows
+    OTOv2 (Chen et al., arXiv 2303.06862).
+    """
+
+    def __init__(
+        self,
+        strength: float | Mapping[str, float] | None = None,
+        *,
+        target: float | None = None,
+        metric: str = "macs",
+        method: str = "proximal",
+        structures: Iterable[str] | None = None,
+        warmup_epochs: int | None = None,
+        ramp_epochs: int | None = None,
+        finetune_epochs: int | None = None,
+        threshold: float = 1e-4,
+        log_dir: str | None = None,
+    ):
+        super().__init__()
+        if (strength is None) == (target is None):
+            raise ValueError(
+                "Expected exactly one of `strength` and `target`: with `target=0.6` the callback finds out how hard to "
+                f"press. Received: strength={strength}, target={target}"
+            )
+        self.strength = None if strength is None else check_strength(strength)
+        self.target = None if target is None else _fraction(target)
+        self.metric = _choice("metric", metric, METRICS)
+        self.method = _choice("method", method, METHODS)
+        self.structures = _names(structures)
+        self.phase_epochs = {
+            "warmup": _epochs("warmup_epochs", warmup_epochs, 0),
+            "ramp": _epochs("ramp_epochs", ramp_epochs, 1),
+            "finetune": _epochs("finetune_epochs", finetune_epochs, 0),
+        }
+        if not threshold >= 0:
+            raise ValueError(
+                "Invalid value for argument `threshold`. Expected a number of at least 0. "
+                f"Received: threshold={threshold}"
+            )
+        self.threshold = threshold
+        self.logger = None if log_dir is None else SparsityLogger(log_dir)
+
+    # Before training
+
+    def set_model(self, model: keras.Model) -> None:
+        """Wraps the model's optimizer. Here and not in `on_train_begin`, so that `BackupAndRestore` finds the state it
+        saved, wherever it stands in the list of callbacks."""
+        super().set_model(model)
+        self._trace = trace(model)
+        if self.strength is None:
+            names = [s.name for s in select(self._trace, self.structures)]
+            self._strengths = None
+        else:
+            self._strengths = strengths_of(self.strength, self._trace, self.structures)
+            names = list(self._strengths)
+        self._names = tuple(names)
+        self._check_reach()
+        self.optimizer = _wrap(model, self._trace, self._names, self._strengths, self.method, self.threshold)
+        model.make_train_function(force=True)
+        if self.logger is not None:
+            self.logger.set_model(model)
+
+    def _check_reach(self) -> None:
+        if self.target is None:
+            return
+        limit = reach(self._trace.cost, self.metric, self._names)
+        if self.target > limit:
+            pinned = "; ".join(f"{name}: {reason}" for name, reason in self._trace.pinned.items())
+            raise ValueError(
+                f"target={self.target} of {self.metric!r} can't be reached: with one unit left in each of "
+                f"{', '.join(self._names)} at most {limit:.3f} is removed. Expected target <= {limit:.3f}. "
+                f"Not pruned: {pinned or 'nothing'}. Lower the target or name more in `structures`."
+            )
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._phases: Phases | None = None
+        self._updates_per_epoch = self._known_updates()
+        self._good = self._snapshot()
+        if self.logger is not None:
+            self.logger.on_train_begin()
+
+    def _known_updates(self) -> int | None:
+        steps = (self.params or {}).get("steps")
+        every = self.optimizer.inner_optimizer.gradient_accumulation_steps or 1
+        return None if steps is None else max(1, int(steps) // every)
+
+    # Epoch by epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._phases is None:
+            self._begin(epoch)
+        self._updates_at_begin = _integer(self.optimizer.iterations)
+        index = epoch - self._start
+        if self._strengths is not None:
+            self._press_all(index)
+        else:
+            self._press_chosen(index)
+
+    def _begin(self, epoch: int) -> None:
+        """Plans the phases, from here or, when an interrupted training goes on, from where it began."""
+        epochs = int(self.params["epochs"])
+        stored = _integer(self.optimizer.start_epoch)
+        self._start = stored if 0 <= stored < epoch else epoch
+        self.optimizer.start_epoch.assign(self._start)
+        length = epochs - self._start
+        if self._strengths is not None:
+            self._phases = plan_strength(length, self.method, **self.phase_epochs)
+        else:
+            self._phases = plan_target(length, **self.phase_epochs)
+
+    def _press_all(self, index: int) -> None:
+        """Sets λ; when fine-tuning begins, what is 0 stays 0."""
+        share = ramped_strength(index, self._phases, self.method)
+        for name, value in self._strengths.items():
+            self.optimizer.set_strength(name, share * value)
+        if index == self._phases.ramp_end:
+            self._hold()
+
+    def _hold(self) -> None:
+        """Gives every unit that is 0 a deadline in the past."""
+        for name in self._names:
+            deadlines = self.optimizer.deadlines(name)
+            dead = ~self.optimizer.alive(name)
+            self.optimizer.set_deadlines(name, np.where(dead, self._updates(), deadlines))
+        self.optimizer.enforce()
+
+    def _press_chosen(self, index: int) -> None:
+        """Chooses the units that have to go by the end of this epoch's part of the ramp."""
+        if not self._phases.warmup <= index < self._phases.ramp_end:
+            return
+        goal = cubic_goal(index, self._phases, self.target)
+        now = self._updates()
+        gone = {name: _due(self.optimizer.deadlines(name), now) for name in self._names}
+        importance = relative_importance({name: self.optimizer.norms(name) for name in self._names})
+        chosen = choose_units(importance, gone, self._trace.cost, self.metric, goal)
+        part = min(1.0, self._phases.ramp_end - index)
+        last = now + max(1, round(part * (self._updates_per_epoch or UNKNOWN_EPOCH_STEPS)))
+        for name in self._names:
+            self.optimizer.set_deadlines(
+                name, np.where(gone[name], self.optimizer.deadlines(name), np.where(chosen[name], last, FREE))
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        if not self._healthy(logs):
+            self._stop(epoch)
+        else:
+            self._updates_per_epoch = max(1, self._updates() - self._updates_at_begin)
+            if self._strengths is None:
+                self._meet_deadlines()
+            elif epoch - self._start + 1 == self._phases.ramp_end:
+                self._hold()
+            self._good = self._snapshot()
+        alive = {name: int(self.optimizer.alive(name).sum()) for name in self._names}
+        logs["iss_units"] = sum(alive.values())
+        logs["iss_removed"] = removed_fraction(self._trace.cost, self.metric, alive)
+        logs["iss_strength"] = max(float(self.optimizer.strength(name).max()) for name in self._names)
+        if self.logger is not None:
+            self.logger.on_epoch_end(epoch, logs)
+
+    def _meet_deadlines(self) -> None:
+        """Cuts what should be gone by now, when an epoch was shorter than announced."""
+        now = self._updates()
+        for name in self._names:
+            deadlines = self.optimizer.deadlines(name)
+            if (deadlines > now).any():
+                self.optimizer.set_deadlines(name, np.where(deadlines > now, now, deadlines))
+        self.optimizer.enforce()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Nothing presses any more; what is 0 stays 0 in later training."""
+        if self._strengths is not None:
+            self._hold()
+            for name in self._names:
+                self.optimizer.set_strength(name, 0.0)
+        self.optimizer.start_epoch.assign(-1)
+        self._good = None
+        if self.logger is not None:
+            self.logger.on_train_end()
+
+    # NaN
+
+    def _healthy(self, logs: Mapping[str, Any]) -> bool:
+        return bool(np.isfinite(logs.get("loss", 0.0))) and all(
+            np.isfinite(self.optimizer.norms(name)).all() for name in self._names
+        )
+
+    def _snapshot(self) -> list[tuple[Any, np.ndarray]]:
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        return [(v, np.array(ops.convert_to_numpy(v))) for v in variables]
+
+    def _stop(self, epoch: int) -> None:
+        for variable, value in self._good:
+            variable.assign(value)
+        self.model.stop_training = True
+        warnings.warn(
+            f"Training stopped in epoch {epoch + 1}: the loss or a weight is NaN or infinite. The weights and the optimizer's "
+            "state of the last good epoch are back in the model. Lower the learning rate or `strength`, set `clipnorm` "
+            "on the optimizer, or look for NaN in the data.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _updates(self) -> int:
+        return _integer(self.optimizer.iterations)
+
+
+def _due(deadlines: np.ndarray, now: int) -> np.ndarray:
+    return (deadlines >= 0) & (deadlines <= now)
+
+
+def _integer(value: Any) -> int:
+    return int(ops.convert_to_numpy(value))
+
+
+def _wrap(
+    model: keras.Model,
+    traced: Trace,
+    names: tuple[str, ...],
+    strengths: Mapping[str, float] | None,
+    method: str,
+    threshold: float,
+) -> SparseOptimizer:
+    """Puts a `SparseOptimizer` around the innermost optimizer of a compiled model, keeping the masks of one that is
+    there already, or uses that one if it was made the same way (a model saved in mid-training)."""
+    outer = model.optimizer
+    scaled = isinstance(outer, keras.optimizers.LossScaleOptimizer)
+    current = outer.inner_optimizer if scaled else outer
+    before = current if isinstance(current, SparseOptimizer) else None
+    kept = [s for s in before.structures if s.name not in names] if before is not None else []
+    structures = [*(restricted(traced[n], traced, model.trainable_variables) for n in names), *kept]
+    wanted = {s.name: (strengths or {}).get(s.name, 0.0) for s in structures} if strengths is not None else None
+    with _scope(model):
+        sparse = SparseOptimizer(
+            before.inner_optimizer if before is not None else current,
+            structures, strength=wanted, method=method, threshold=threshold,
+        )  # fmt: skip
+        sparse.build(model.trainable_variables)
+    if before is not None and before.built:
+        sparse.loss_scale_factor = before.loss_scale_factor
+        sparse.start_epoch.assign(before.start_epoch)
+        for structure in before.structures:
+            sparse.set_deadlines(structure.name, before.deadlines(structure.name))
+    if scaled:
+        outer.inner_optimizer = sparse
+    else:
+        # As `compile` does: not through Keras's tracking, which would make the optimizer a part of exported models.
+        object.__setattr__(model, "optimizer", sparse)
+    object.__setattr__(model, "get_compile_config", lambda: _compile_config(model))
+    return sparse
+
+
+def _compile_config(model: keras.Model) -> dict[str, Any]:
+    """The model's compile config with the optimizer it has now, so that `model.save` keeps the masks."""
+    config = type(model).get_compile_config(model)
+    if config and model.optimizer is not None:
+        config["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+    return config
+
+
+def _scope(model: keras.Model) -> Any:
+    """The distribution strategy's scope where the backend has one."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _fraction(target: Any) -> float:
+    if not isinstance(target, (int, float)) or not 0 < target < 1:
+        raise ValueError(
+            "Invalid value for argument `target`. Expected the fraction to remove, above 0 and below 1. "
+            f"Received: target={target!r}"
+        )
+    return float(target)
+
+
+def _choice(argument: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected one of {choices}. Received: {argument}={value!r}"
+        )
+    return value
+
+
+def _names(structures: Iterable[str] | None) -> tuple[str, ...] | None:
+    if structures is None:
+        return None
+    names = (structures,) if isinstance(structures, str) else tuple(structures)
+    if not names:
+        raise ValueError(
+            "Invalid value for argument `structures`. Expected at least one name, or None for all. Received: structures=[]"
+        )
+    return names
+
+
+def _epochs(argument: str, value: Any, least: int) -> int | None:
+    if value is not None and (not isinstance(value, (int, np.integer)) or value < least):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected an integer of at least {least}, or None. "
+            f"Received: {argument}={value!r}"
+        )
+    return None if value is None else int(value)
+
+
+class SparsityLogger(keras.callbacks.Callback):
+    """Writes units alive, group norms and sparsity to TensorBoard at the end of every epoch.
+
+    Per structure: `iss/NAME/units_alive`, `iss/NAME/norms` (a histogram) and `iss/NAME/sparsity` (fraction of the
+    penalised weights that are 0); and whatever epoch logs begin with "iss_".
+
+    Args:
+        log_dir: Folder for the event files. Works on every backend, but needs TensorFlow to write them.
+
+    Raises:
+        ImportError: If TensorFlow is not installed.
+
+    Example:
+
+    >>> import keras, numpy as np, tempfile
+    >>> model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(8), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> logger = SparsityLogger(tempfile.mkdtemp())
+    >>> _ = model.fit(np.random.rand(8, 5, 3), np.random.rand(8, 1), verbose=0, callbacks=[logger])
+
+    Source: Wen et al., arXiv 1709.05027, section 3.1 (the groups whose norms are shown).
+    """
+
+    def __init__(self, log_dir: str):
+        super().__init__()
+        try:
+            import tensorflow  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "SparsityLogger (`log_dir`) writes TensorBoard files with TensorFlow, which is not installed. "
+                "`pip install tensorflow`, or leave `log_dir` out: the epoch logs hold the same numbers."
+            ) from error
+        self.log_dir = str(log_dir)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        import tensorflow as tf
+
+        self._trace = trace(self.model)
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        import tensorflow as tf
+
+        with self._writer.as_default(step=epoch):
+            for structure in self._trace.structures:
+                norms = self._trace.norms(structure.name)
+                values = [np.asarray(ops.convert_to_numpy(self._trace.weights[p])) for p in structure.paths]
+                zeros = sum(int((v == 0).sum()) for v in values) / max(1, sum(v.size for v in values))
+                tf.summary.scalar(f"iss/{structure.name}/units_alive", int((norms != 0).sum()))
+                tf.summary.scalar(f"iss/{structure.name}/sparsity", zeros)
+                tf.summary.histogram(f"iss/{structure.name}/norms", norms)
+            for name, value in (logs or {}).items():
+                if name.startswith("iss_"):
+                    tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._writer.close()

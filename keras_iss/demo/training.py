@@ -1,0 +1,185 @@
+"""The demo's two trainings: dense, and from the same start with units removed on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_iss
+from keras_iss.demo.data import Corpus
+
+BITS = 1 / math.log(2)  # a loss in nats times this is in bits
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How large, how long.
+
+    Attributes:
+        units: Hidden units of each of the two LSTM layers.
+        embedding: Numbers per character.
+        warmup, ramp, finetune: Epochs of each phase; the dense model trains for as many in all.
+        batch_size: Windows per step.
+        learning_rate: The first one; it falls to 0 along a cosine in both trainings.
+        windows: At most so many training windows; None for all.
+        runs: Timed calls per file.
+    """
+
+    units: int = 256
+    embedding: int = 64
+    warmup: int = 1
+    ramp: int = 2
+    finetune: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    windows: int | None = None
+    runs: int = 200
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each training."""
+        return self.warmup + self.ramp + self.finetune
+
+
+QUICK = Plan(units=64, embedding=32, warmup=1, ramp=1, finetune=1, windows=640, runs=40)
+
+
+def build(plan: Plan, characters: int) -> keras.Model:
+    """Embedding, two LSTM layers, softmax: the next character's probabilities at every step."""
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32", name="characters"),
+            # Keras starts embeddings within ±0.05, so small that the first epoch would learn little else than to enlarge them.
+            keras.layers.Embedding(characters, plan.embedding, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0)),
+            keras.layers.LSTM(plan.units, return_sequences=True, name="lstm_1"),
+            keras.layers.LSTM(plan.units, return_sequences=True, name="lstm_2"),
+            keras.layers.Dense(characters, activation="softmax", name="probabilities"),
+        ],
+        name="characters",
+    )  # fmt: skip
+
+
+def compile_model(model: keras.Model, plan: Plan, corpus: Corpus) -> None:
+    """The same optimizer, with the same falling rate, for both trainings."""
+    steps = plan.epochs * math.ceil(len(corpus.x) / plan.batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(plan.learning_rate, steps)
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), "sparse_categorical_crossentropy")
+
+
+@dataclasses.dataclass
+class Curve:
+    """What was seen after each epoch: bits per character, seconds, and units alive by layer."""
+
+    training_bits: list[float] = dataclasses.field(default_factory=list)
+    validation_bits: list[float] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    units: list[dict[str, int]] = dataclasses.field(default_factory=list)
+    removed: list[float] = dataclasses.field(default_factory=list)
+
+
+def train_dense(model: keras.Model, plan: Plan, corpus: Corpus, seed: int) -> Curve:
+    """Trains the whole model."""
+    compile_model(model, plan, corpus)
+    curve = Curve()
+    _fit(model, plan, corpus, curve, "Dense", seed, range(plan.epochs))
+    return curve
+
+
+def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, target: float) -> tuple[keras.Model, Curve, Any]:
+    """Trains with `ISSPruning`, strips after the ramp, and fine-tunes the small model.
+
+    Returns:
+        The small model, the curve, and the report of the model as it stood just before `strip`.
+    """
+    compile_model(model, plan, corpus)
+    curve = Curve()
+    pruning = keras_iss.callbacks.ISSPruning(
+        target=target, warmup_epochs=plan.warmup, ramp_epochs=plan.ramp, finetune_epochs=0
+    )
+    pruned = plan.warmup + plan.ramp
+    _fit(model, plan, corpus, curve, "Pruned", seed, range(pruned), [pruning])
+    report = keras_iss.report(model)
+    small = keras_iss.strip(model)
+    _fit(small, plan, corpus, curve, "Small", seed, range(pruned, plan.epochs))
+    return small, curve, report
+
+
+def _fit(
+    model: keras.Model,
+    plan: Plan,
+    corpus: Corpus,
+    curve: Curve,
+    label: str,
+    seed: int,
+    epochs: range,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+) -> None:
+    keras.utils.set_random_seed(seed + epochs.start)
+    model.fit(
+        corpus.x,
+        corpus.y,
+        batch_size=plan.batch_size,
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
+        validation_data=(corpus.validation_x, corpus.validation_y),
+        validation_batch_size=4 * plan.batch_size,
+        verbose=0,
+        callbacks=[*(callbacks or ()), Progress(label, plan.epochs, curve)],
+    )
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar per epoch on a terminal, a line per epoch everywhere; fills in the curve."""
+
+    def __init__(self, label: str, epochs: int, curve: Curve, width: int = 24):
+        super().__init__()
+        self.label, self.epochs, self.curve, self.width = label, epochs, curve, width
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.head = f"  {self.label:<7}epoch {epoch + 1} of {self.epochs}"
+        self.started = self.shown = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        now = time.perf_counter()
+        if not sys.stdout.isatty() or now - self.shown < 0.5:
+            return
+        self.shown = now
+        done = (batch + 1) / self.params["steps"]
+        bar = "█" * round(done * self.width)
+        left = (now - self.started) * (1 - done) / done
+        print(f"\r{self.head}  {bar:░<{self.width}} {done:4.0%}  {left:3.0f} s left ", end="", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs = logs or {}
+        curve = self.curve
+        curve.seconds.append(time.perf_counter() - self.started)
+        curve.training_bits.append(float(logs["loss"]) * BITS)
+        curve.validation_bits.append(float(logs["val_loss"]) * BITS)
+        found = keras_iss.report(self.model)
+        curve.units.append({s.name: s.units - s.removable for s in found.structures if s.kind == "hidden"})
+        curve.removed.append(1 - found.stripped["macs"] / found.macs)
+        alive = " + ".join(str(n) for n in curve.units[-1].values())
+        bits = f"{curve.validation_bits[-1]:.3f} bits per character on unseen text"
+        clear = "\r\033[K" if sys.stdout.isatty() else ""
+        print(f"{clear}{self.head}  {bits}, {alive} units, {curve.seconds[-1]:.0f} s", flush=True)
+
+
+def bits_and_hits(probabilities: np.ndarray, following: np.ndarray) -> tuple[float, float]:
+    r"""Bits per character, -mean log2 p(next), and the share of characters whose guess was right.
+
+    Args:
+        probabilities: Shape (windows, steps, characters).
+        following: The characters that really came, shape (windows, steps).
+
+    Returns:
+        Both numbers.
+    """
+    right = np.take_along_axis(probabilities, following[..., None], -1)[..., 0]
+    bits = -np.log2(np.maximum(right, 1e-9)).mean(dtype="float64")
+    return float(bits), float((probabilities.argmax(-1) == following).mean())
