@@ -34,10 +34,13 @@ def examples(numbers):
 
 def build(units=96):
     digits, letters = keras.Input((4,), name="digits"), keras.Input((LONGEST + 1,), name="letters")
-    _, *state = layers.LSTM(units, return_state=True, name="encoder")(layers.Embedding(10, 16)(digits))
+    _, *state = layers.LSTM(units, return_state=True, name="encoder")(
+        layers.Embedding(10, 16, name="digit")(digits)
+    )
     decoder = layers.LSTM(units, return_sequences=True, name="decoder")
-    written = decoder(layers.Embedding(len(LETTERS), 16)(letters), initial_state=state)
-    model = keras.Model([digits, letters], layers.Dense(len(LETTERS), activation="softmax")(written))
+    written = decoder(layers.Embedding(len(LETTERS), 16, name="letter")(letters), initial_state=state)
+    following = layers.Dense(len(LETTERS), activation="softmax", name="following")(written)
+    model = keras.Model([digits, letters], following)
     model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
     return model
 
@@ -59,7 +62,7 @@ def main():
     print(keras_iss.trace(model))
     x, y = examples(known)
     pruning = keras_iss.callbacks.ISSPruning(target=0.5)
-    model.fit(x, y, batch_size=64, epochs=12, verbose=2, callbacks=[pruning])
+    model.fit(x, y, batch_size=64, epochs=8, verbose=2, callbacks=[pruning])
 
     small = keras_iss.strip(model)
     print(keras_iss.report(small, baseline=build()))

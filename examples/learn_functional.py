@@ -45,7 +45,7 @@ def build():
 
 def main():
     keras.utils.set_random_seed(0)
-    x, y = knocks(3000, seed=0)
+    x, y = knocks(2000, seed=0)
     x_new, y_new = knocks(1000, seed=1)
     model = build()
     dense = keras.models.clone_model(model)

@@ -1,10 +1,10 @@
-"""The Functional example on JAX: only the backend differs. The export uses TensorFlow and the same weights."""
+"""The encoder and decoder again, trained and stripped by JAX: only the backend differs."""
 
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
 
-import learn_functional
+import encoder_decoder
 
 if __name__ == "__main__":
-    learn_functional.main()
+    encoder_decoder.main()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "Report", "Resize", "Role", "StripError", "Structure", "Trace", "TraceError", "WeightSlice", "callbacks", "optimizers",
-    "prune", "register", "regularizers", "report", "strip", "trace",
+    "Report", "Resize", "Role", "StripError", "Structure", "Trace", "TraceError", "WeightSlice",
+    "callbacks", "optimizers", "prune", "register", "regularizers", "report", "strip", "trace",
 ]  # fmt: skip
 
 

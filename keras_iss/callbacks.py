@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_iss.cost import METRICS
-from keras_iss.optimizers import FREE, METHODS, SparseOptimizer, restricted
+from keras_iss.optimizers import FREE, METHODS
 from keras_iss.regularizers import check_strength, select, strengths_of
 from keras_iss.schedules import (
     Phases,
@@ -25,7 +24,8 @@ from keras_iss.schedules import (
     relative_importance,
     removed_fraction,
 )
-from keras_iss.tracing import Trace, trace
+from keras_iss.tracing import trace
+from keras_iss.wrapping import wrap
 
 UNKNOWN_EPOCH_STEPS = 100  # how long units are pressed in a first epoch whose length nobody knows
 
@@ -63,8 +63,8 @@ class ISSPruning(keras.callbacks.Callback):
         log_dir: Folder for TensorBoard logs, see `SparsityLogger`.
 
     Raises:
-        ValueError: If an argument is out of its range; when training begins, if a structure is unknown, pinned or frozen,
-            if the target can't be reached, or if the phases don't fit into the epochs.
+        ValueError: If an argument is out of its range; when training begins, if a structure is unknown, pinned or
+            frozen, if the target can't be reached, or if the phases don't fit into the epochs.
 
     Example:
 
@@ -133,7 +133,7 @@ class ISSPruning(keras.callbacks.Callback):
             names = list(self._strengths)
         self._names = tuple(names)
         self._check_reach()
-        self.optimizer = _wrap(model, self._trace, self._names, self._strengths, self.method, self.threshold)
+        self.optimizer = wrap(model, self._trace, self._names, self._strengths, self.method, self.threshold)
         model.make_train_function(force=True)
         if self.logger is not None:
             self.logger.set_model(model)
@@ -231,7 +231,8 @@ class ISSPruning(keras.callbacks.Callback):
             self._good = self._snapshot()
         alive = {name: int(self.optimizer.alive(name).sum()) for name in self._names}
         logs["iss_units"] = sum(alive.values())
-        logs["iss_removed"] = removed_fraction(self._trace.cost, self.metric, alive)
+        left = {name: max(1, count) for name, count in alive.items()}  # `strip` keeps one unit, too
+        logs["iss_removed"] = removed_fraction(self._trace.cost, self.metric, left)
         logs["iss_strength"] = max(float(self.optimizer.strength(name).max()) for name in self._names)
         if self.logger is not None:
             self.logger.on_epoch_end(epoch, logs)
@@ -272,9 +273,9 @@ class ISSPruning(keras.callbacks.Callback):
             variable.assign(value)
         self.model.stop_training = True
         warnings.warn(
-            f"Training stopped in epoch {epoch + 1}: the loss or a weight is NaN or infinite. The weights and the optimizer's "
-            "state of the last good epoch are back in the model. Lower the learning rate or `strength`, set `clipnorm` "
-            "on the optimizer, or look for NaN in the data.",
+            f"Training stopped in epoch {epoch + 1}: the loss or a weight is NaN or infinite. The weights and the "
+            "optimizer's state of the last good epoch are back in the model. Lower the learning rate or `strength`, "
+            "set `clipnorm` on the optimizer, or look for NaN in the data.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -289,57 +290,6 @@ def _due(deadlines: np.ndarray, now: int) -> np.ndarray:
 
 def _integer(value: Any) -> int:
     return int(ops.convert_to_numpy(value))
-
-
-def _wrap(
-    model: keras.Model,
-    traced: Trace,
-    names: tuple[str, ...],
-    strengths: Mapping[str, float] | None,
-    method: str,
-    threshold: float,
-) -> SparseOptimizer:
-    """Puts a `SparseOptimizer` around the innermost optimizer of a compiled model, keeping the masks of one that is
-    there already, or uses that one if it was made the same way (a model saved in mid-training)."""
-    outer = model.optimizer
-    scaled = isinstance(outer, keras.optimizers.LossScaleOptimizer)
-    current = outer.inner_optimizer if scaled else outer
-    before = current if isinstance(current, SparseOptimizer) else None
-    kept = [s for s in before.structures if s.name not in names] if before is not None else []
-    structures = [*(restricted(traced[n], traced, model.trainable_variables) for n in names), *kept]
-    wanted = {s.name: (strengths or {}).get(s.name, 0.0) for s in structures} if strengths is not None else None
-    with _scope(model):
-        sparse = SparseOptimizer(
-            before.inner_optimizer if before is not None else current,
-            structures, strength=wanted, method=method, threshold=threshold,
-        )  # fmt: skip
-        sparse.build(model.trainable_variables)
-    if before is not None and before.built:
-        sparse.loss_scale_factor = before.loss_scale_factor
-        sparse.start_epoch.assign(before.start_epoch)
-        for structure in before.structures:
-            sparse.set_deadlines(structure.name, before.deadlines(structure.name))
-    if scaled:
-        outer.inner_optimizer = sparse
-    else:
-        # As `compile` does: not through Keras's tracking, which would make the optimizer a part of exported models.
-        object.__setattr__(model, "optimizer", sparse)
-    object.__setattr__(model, "get_compile_config", lambda: _compile_config(model))
-    return sparse
-
-
-def _compile_config(model: keras.Model) -> dict[str, Any]:
-    """The model's compile config with the optimizer it has now, so that `model.save` keeps the masks."""
-    config = type(model).get_compile_config(model)
-    if config and model.optimizer is not None:
-        config["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
-    return config
-
-
-def _scope(model: keras.Model) -> Any:
-    """The distribution strategy's scope where the backend has one."""
-    strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def _fraction(target: Any) -> float:
@@ -365,7 +315,8 @@ def _names(structures: Iterable[str] | None) -> tuple[str, ...] | None:
     names = (structures,) if isinstance(structures, str) else tuple(structures)
     if not names:
         raise ValueError(
-            "Invalid value for argument `structures`. Expected at least one name, or None for all. Received: structures=[]"
+            "Invalid value for argument `structures`. Expected at least one name, or None for all. "
+            "Received: structures=[]"
         )
     return names
 

@@ -10,17 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss import layouts
 from keras_iss.regularizers import group_subgradient, scale_all, shrink_factors
-from keras_iss.structures import (
-    Role,
-    Structure,
-    WeightSlice,
-    along,
-    scale,
-    spread,
-    squared_norms,
-    weights_by_path,
-)
+from keras_iss.structures import Role, Structure, scale, squared_norms, weights_by_path
 
 METHODS = ("proximal", "subgradient")
 FREE = -1  # deadline of a unit that may stay
@@ -59,8 +51,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     All state lies in optimizer variables, so `jit_compile`, JAX's stateless step, `steps_per_execution`, `model.save`
     and `BackupAndRestore` carry it. `callbacks.ISSPruning` makes, drives and keeps one; use this class itself in a
-    custom training loop. Under loss scaling it goes inside: `LossScaleOptimizer(SparseOptimizer(inner, ...))`. Clipping,
-    weight decay, moving averages and gradient accumulation are set on the inner optimizer and work as ever.
+    custom training loop. Under loss scaling it goes inside: `LossScaleOptimizer(SparseOptimizer(inner, ...))`.
+    Clipping, weight decay, moving averages and gradient accumulation are set on the inner optimizer and work as ever.
 
     Args:
         inner_optimizer: Any `keras.optimizers.Optimizer`. Its `loss_scale_factor` is taken over by the wrapper.
@@ -107,12 +99,11 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             )
         if not threshold >= 0:
             raise ValueError(
-                f"Invalid value for argument `threshold`. Expected a number of at least 0. Received: threshold={threshold}"
+                "Invalid value for argument `threshold`. Expected a number of at least 0. "
+                f"Received: threshold={threshold}"
             )
         self.inner_optimizer = inner_optimizer
-        self.structures = tuple(
-            s if isinstance(s, Structure) else _structure_from_config(s) for s in structures
-        )
+        self.structures = tuple(s if isinstance(s, Structure) else layouts.from_config(s) for s in structures)
         self.initial_strength = (
             strength if strength is None or isinstance(strength, Mapping) else float(strength)
         )
@@ -148,7 +139,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         named = weights_by_path(variables)
         self.start_epoch = self.add_variable((), keras.initializers.Constant(-1), "int", "only_first_replica",
                                              name="start_epoch")  # fmt: skip
-        self.structures = tuple(_with_paths(s, list(named)) for s in self.structures)
+        self.structures = tuple(layouts.with_paths(s, list(named)) for s in self.structures)
         groups = {s.name: self._group(s, named) for s in self.structures}
         held = dict.fromkeys(path for group in groups.values() for path in _paths(group))
         self._state = _State(
@@ -163,9 +154,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         biases = tuple(dataclasses.replace(s, penalised=True) for s in slices if not s.penalised)
         if not penalised:
             raise ValueError(
-                f"Structure {structure.name!r} has no weight among the trainable variables of the optimizer. Expected one "
-                f"of {[s.path for s in structure.slices if s.penalised]}. Received: {list(named)[:8]}. Unfreeze the layer "
-                "(trainable=True) and compile again, or leave the structure out."
+                f"Structure {structure.name!r} has no weight among the trainable variables of the optimizer. Expected "
+                f"one of {[s.path for s in structure.slices if s.penalised]}. Received: {list(named)[:8]}. Unfreeze "
+                "the layer (trainable=True) and compile again, or leave the structure out."
             )
         strength = self.initial_strength
         if isinstance(strength, Mapping):
@@ -243,7 +234,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def _time_factors(self, group: _Group, steps: Any, updated: Any) -> Any:
         """1 - 1/n for units that have to be 0 in n steps, 0 from then on, 1 for the others."""
         left = ops.maximum(group.deadline - ops.cast(steps, group.deadline.dtype) + 1, 1)
-        factors = 1.0 - 1.0 / ops.cast(left, "float32")
+        # Not 1 - 1 / left: a vectorized reciprocal of 1 need not be exactly 1.
+        factors = ops.cast(left - 1, "float32") / ops.cast(left, "float32")
         if updated is not None:
             factors = ops.where(ops.logical_or(updated, left == 1), factors, ops.ones_like(factors))
         return ops.where(ops.convert_to_tensor(group.deadline) < 0, ops.ones_like(factors), factors)
@@ -256,9 +248,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def _threshold(self, path: str, value: Any) -> Any:
         small = ops.abs(value) < self.threshold  # False for NaN, which so stays visible
-        covered = _covered(path, [g.penalised for g in self._state.groups.values()], tuple(value.shape))
-        if covered is not None:
-            small = ops.logical_and(small, covered)
+        held = layouts.covered(path, [g.penalised for g in self._state.groups.values()], tuple(value.shape))
+        if held is not None:
+            small = ops.logical_and(small, held)
         return ops.where(small, ops.zeros_like(value), value)
 
     # What callbacks and custom loops decide
@@ -353,8 +345,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         own = super().variables
         if len(store.keys()) != len(own):
             raise ValueError(
-                f"The saved state of optimizer {self.name!r} has {len(store.keys())} variables. Expected {len(own)}: it was "
-                "saved with other structures or without pruning. Train with the same `ISSPruning` arguments."
+                f"The saved state of optimizer {self.name!r} has {len(store.keys())} variables. Expected {len(own)}: "
+                "it was saved with other structures or without pruning. Train with the same `ISSPruning` arguments."
             )
         for i, variable in enumerate(own):
             variable.assign(store[str(i)])
@@ -366,7 +358,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return {
             "name": self.name,
             "inner_optimizer": inner,
-            "structures": [_structure_to_config(s, self._state.positions if self.built else {}) for s in self.structures],
+            "structures": [
+                layouts.to_config(s, self._state.positions if self.built else {}) for s in self.structures
+            ],
             "strength": self.initial_strength,
             "method": self.method,
             "threshold": self.threshold,
@@ -396,71 +390,5 @@ def _check_inner(inner: Any) -> None:
         )
 
 
-def restricted(structure: Structure, trace: Trace, variables: Sequence[Any]) -> Structure:
-    """A traced structure as `SparseOptimizer` wants it: slices of trained weights, by their keys among those.
-
-    Raises:
-        ValueError: If a weight that group Lasso would shrink is frozen.
-    """
-    keys = {id(v): key for key, v in weights_by_path(variables).items()}
-    slices = []
-    for part in structure.slices:
-        key = keys.get(id(trace.weights[part.path]))
-        if key is not None:
-            slices.append(dataclasses.replace(part, path=key))
-        elif part.penalised and part.role is not Role.CARRIED:
-            raise ValueError(
-                f"Structure {structure.name!r} can't be pruned by training: its weight {part.path!r} is frozen. Expected all its "
-                "weights to be trainable. Set trainable=True on that layer and compile again, or leave the structure "
-                "out with `structures=[...]`, or use `keras_iss.prune`, which needs no training."
-            )
-    return dataclasses.replace(structure, slices=tuple(slices))
-
-
 def _paths(group: _Group) -> list[str]:
     return [*group.penalised.paths, *(group.biases.paths if group.biases is not None else ())]
-
-
-def _covered(path: str, structures: Iterable[Structure], shape: tuple[int, ...]) -> Any:
-    """Which entries of a weight some penalised slice holds, as a tensor that broadcasts; None for all of them."""
-    total: Any = None
-    for structure in structures:
-        for part in structure.slices:
-            if part.path != path:
-                continue
-            if structure.size * part.width >= shape[part.axis]:
-                return None
-            inside = spread(part, np.ones(structure.size, "float32"), shape[part.axis], 0.0) > 0
-            inside = along(part, inside, len(shape))
-            total = inside if total is None else ops.logical_or(total, inside)
-    return total
-
-
-def _with_paths(structure: Structure, keys: Sequence[str]) -> Structure:
-    """Replaces places among the variables ("@3", from a config) by the keys the variables have in this model."""
-    slices = tuple(
-        dataclasses.replace(s, path=keys[int(s.path[1:])]) if s.path.startswith("@") else s for s in structure.slices
-    )
-    return dataclasses.replace(structure, slices=slices)
-
-
-def _structure_to_config(structure: Structure, positions: Mapping[int, tuple[int, str]]) -> dict[str, Any]:
-    """What a step needs of a structure, as JSON; how layers shrink is `strip`'s business, which traces anew.
-
-    Weights go by their place among the trained variables: a loaded model's paths may differ from the saved one's.
-    """
-    places = {path: f"@{i}" for i, path in positions.values()}
-    slices = [
-        {**dataclasses.asdict(s), "path": places.get(s.path, s.path), "role": s.role.value, "offsets": list(s.offsets)}
-        for s in structure.slices
-        if s.role is not Role.CARRIED
-    ]
-    return {"name": structure.name, "kind": structure.kind, "size": structure.size, "slices": slices}
-
-
-def _structure_from_config(config: Mapping[str, Any]) -> Structure:
-    slices = tuple(
-        WeightSlice(**{**s, "role": Role(s["role"]), "offsets": tuple(s["offsets"])})
-        for s in config["slices"]
-    )
-    return Structure(name=config["name"], kind=config["kind"], size=config["size"], slices=slices)

@@ -40,8 +40,8 @@ class Phases:
     def __post_init__(self):
         if min(self.warmup, self.finetune) < 0 or self.ramp <= 0:
             raise ValueError(
-                "Invalid phases. Expected warmup_epochs >= 0, ramp_epochs > 0 and finetune_epochs >= 0 within the epochs "
-                f"of the training. Received: warmup_epochs={self.warmup}, ramp_epochs={self.ramp}, "
+                "Invalid phases. Expected warmup_epochs >= 0, ramp_epochs > 0 and finetune_epochs >= 0 within the "
+                f"epochs of the training. Received: warmup_epochs={self.warmup}, ramp_epochs={self.ramp}, "
                 f"finetune_epochs={self.finetune}"
             )
 
@@ -114,18 +114,15 @@ def plan_strength(
     Phases(warmup=0, ramp=8, finetune=0)
     """
     if warmup is None:
-        warmup = (
-            0
-            if method == "subgradient"
-            else min(_round(epochs / 8), epochs - 1 - (ramp or 0) - (finetune or 0))
-        )
-        warmup = max(warmup, 0)
+        free = epochs - (ramp or 0) - (finetune or 0)
+        if ramp is not None and finetune is not None:
+            warmup = max(0, free)
+        else:
+            warmup = 0 if method == "subgradient" else max(0, min(_round(epochs / 8), free - 1))
     if ramp is None:
         free = epochs - warmup
-        if finetune is not None:
-            ramp = free - finetune
-        else:
-            ramp = free if method == "subgradient" else math.ceil(free * 4 / 7)
+        share = 1.0 if method == "subgradient" else 4 / 7
+        ramp = math.ceil(free * share) if finetune is None else free - finetune
     return _fill(epochs, warmup, ramp, finetune)
 
 
@@ -133,8 +130,8 @@ def _fill(epochs: int, warmup: int, ramp: float, finetune: int | None) -> Phases
     left = epochs - warmup - ramp
     if left < (finetune or 0):
         raise ValueError(
-            f"Invalid phases. Expected them to fit into the training's {epochs} epochs. Received: warmup_epochs={warmup}, "
-            f"ramp_epochs={ramp}, finetune_epochs={finetune}. Train longer or shorten them."
+            f"Invalid phases. Expected them to fit into the training's {epochs} epochs. Received: "
+            f"warmup_epochs={warmup}, ramp_epochs={ramp}, finetune_epochs={finetune}. Train longer or shorten them."
         )
     return Phases(warmup=warmup, ramp=ramp, finetune=left)
 

@@ -22,7 +22,7 @@ PUBLIC = {
         *("callbacks", "optimizers", "regularizers"),
     },
     "tflite_export": {"export", "benchmark", "ExportResult", "BenchmarkReport", "ExportError"},
-    "keras_iss.callbacks": {"ISSPruning"},
+    "keras_iss.callbacks": {"ISSPruning", "SparsityLogger"},
     "keras_iss.optimizers": {"SparseOptimizer"},
     "keras_iss.regularizers": {"ISSGroupLasso"},
 }

@@ -14,6 +14,8 @@ import numpy as np
 from keras import layers, ops
 
 import keras_iss
+from keras_iss.introspection import variables_of
+from keras_iss.structures import Role, scale
 
 VOCABULARY = 7
 FEATURES = 3
@@ -54,6 +56,7 @@ class Topology:
 
 ZOO: dict[str, Topology] = {}
 OUT = {"out": "output of the model"}
+WAYS = {"incoming": (Role.INCOMING,), "outgoing": (Role.OUTGOING,), "both": (Role.INCOMING, Role.OUTGOING)}
 
 
 def topology(structures: Mapping[str, Units], pinned: Mapping[str, str] = OUT) -> Callable:
@@ -80,13 +83,36 @@ def embedding(size: int, **flags: bool) -> Units:
 def randomise(model: keras.Model, seed: int = 0) -> None:
     """No weight, bias, statistic or state is near 0: what is 0 afterwards was set to 0 on purpose."""
     generator = np.random.default_rng(seed)
-    for variable in model.variables:
+    for variable in variables_of(model):
         if "seed" in variable.path:
             continue
         shape = tuple(variable.shape)
         size = generator.uniform(0.2, 0.8, shape)
         sign = 1 if "variance" in variable.path else generator.choice([-1.0, 1.0], shape)
         variable.assign(np.asarray(size * sign, "float32"))
+
+
+def zero_some_units(model: keras.Model, seed: int = 0) -> dict[str, list[str]]:
+    """Sets units of every structure that can be pruned to 0, one in each of the three ways; at least one stays.
+
+    Returns:
+        The ways taken, by structure.
+    """
+    generator = np.random.default_rng(seed)
+    found = keras_iss.trace(model)
+    taken = {}
+    for structure in found.structures:
+        # Small structures haven't room for all.
+        ways = {1: [], 2: ["both"], 3: ["incoming", "outgoing"]}.get(structure.size, list(WAYS))
+        units = generator.permutation(structure.size)
+        for way, unit in zip(ways, units, strict=False):
+            factors = np.ones(structure.size, "float32")
+            factors[unit] = 0
+            zeroed = scale(structure, found.weights, factors, penalised_only=False, roles=WAYS[way])
+            for path, value in zeroed.items():
+                found.weights[path].assign(value)
+        taken[structure.name] = ways
+    return taken
 
 
 def inputs_for(model: keras.Model, seed: int = 0):
@@ -479,7 +505,7 @@ def shared_lstm_compared_with_itself():
     return keras.Model([a, b], out()(layers.Subtract()([shared(a), shared(b)])))
 
 
-@topology({"lstm": Units(4)})
+@topology({"other": Units(4)}, {"reader": "output"})
 def shared_dense_reads_two_lstms():
     """Both LSTMs lie along the same rows of the shared kernel, so their units are one."""
     x = sequence()
@@ -536,7 +562,7 @@ def same_nested_model_called_twice():
     return keras.Model([a, b], out()(layers.Concatenate()([inner(a), inner(b)])))
 
 
-@topology({"a/inner/lstm": Units(4)}, {"a/end": "output", "b/end": "output"})
+@topology({"b/inner/lstm": Units(4)}, {"a/end": "output", "b/end": "output"})
 def same_nested_model_in_two_others():
     x = sequence()
     inner = keras.Sequential([sequence(), layers.LSTM(4, name="lstm")], name="inner")
@@ -570,7 +596,7 @@ def nested_model_with_several_ends():
     return keras.Model([c, d], out()(layers.Concatenate()([y, ends["state"], ends["other"]])))
 
 
-@topology({}, {"inner/lstm": "output", "inner/dense": "output"})
+@topology({}, {"lstm": "output", "inner/dense": "output"})
 def nested_model_as_output():
     inner = keras.Sequential(
         [sequence(), layers.LSTM(4, return_sequences=True, name="lstm"), layers.Dense(3, name="dense")], name="inner"
@@ -963,7 +989,7 @@ def residual_of_bidirectionals():
     return keras.Model(x, out()(layers.Add()([y, z])))
 
 
-@topology({"a": Units(4), "b": Units(3)})
+@topology({"c": Units(4), "d": Units(3)})
 def concatenations_added():
     """Both sides are laid out alike: a beside b."""
     x = sequence()
@@ -971,8 +997,9 @@ def concatenations_added():
     return keras.Model(x, out()(layers.Add()([layers.Concatenate()(parts[:2]), layers.Concatenate()(parts[2:])])))
 
 
-@topology({}, {"a": "merges", "b": "merges", "c": "merges", **OUT})
+@topology({"a": Units(4), "b": Units(3)})
 def a_concatenation_added_to_one_layer():
+    """c's first 4 units are a's, its others are b's."""
     x = sequence()
     a, b, c = (layers.LSTM(n, return_sequences=True, name=name)(x) for n, name in ((4, "a"), (3, "b"), (7, "c")))
     return keras.Model(x, out()(layers.Add()([layers.Concatenate()([a, b]), c])))
@@ -987,6 +1014,35 @@ def the_same_units_concatenated_and_merged():
     return keras.Model(x, out()(z))
 
 
+@topology({"both/forward": Units(3), "both/backward": Units(3)})
+def residual_around_a_bidirectional():
+    x = sequence()
+    y = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(x)
+    for name in ("second", "third"):
+        y = layers.Add()([layers.LSTM(6, return_sequences=True, name=name)(y), y])
+    return keras.Model(x, out()(y))
+
+
+@topology({"of_2": Units(2), "of_4[0:1]": Units(1), "of_4[1:4]": Units(3)})
+def concatenations_of_different_widths_added():
+    """3 + 3 beside 2 + 4: the 2 + 1 + 3 between all joints stay or go together."""
+    x = sequence(steps=STEPS)
+    parts = {n: layers.LSTM(n, return_sequences=True, name=f"of_{n}")(x) for n in (2, 4)}
+    a, b = layers.GRU(3, return_sequences=True, name="a")(x), layers.GRU(3, return_sequences=True, name="b")(x)
+    sides = [layers.Concatenate()([a, b]), layers.Concatenate()([parts[2], parts[4]])]
+    y = layers.Add()([layers.Flatten()(side) for side in sides])
+    return keras.Model(x, out()(y))
+
+
+@topology({}, {"both/forward": "merges", "both/backward": "merges", "of_2": "merges", "of_4": "merges", **OUT})
+def a_bidirectional_beside_other_cuts():
+    """Forward and backward stay equally wide, which 2 + 4 units can't be."""
+    x = sequence()
+    y = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(x)
+    z = layers.Concatenate()([layers.LSTM(n, return_sequences=True, name=f"of_{n}")(x) for n in (2, 4)])
+    return keras.Model(x, out()(layers.Add()([y, z])))
+
+
 @topology({"a": Units(4), "b": Units(4), "c": Units(4, silent=False)})
 def operators_on_tensors():
     x = sequence(steps=STEPS)
@@ -995,7 +1051,7 @@ def operators_on_tensors():
     return keras.Model(x, out()(y))
 
 
-@topology({"a": Units(4), "c": Units(4, silent=False)})
+@topology({"b": Units(4), "c": Units(4, silent=False)})
 def sums_and_products_of_tensors():
     x = sequence()
     a, b, c = (layers.LSTM(4, return_sequences=True, name=name)(x) for name in "abc")
@@ -1147,6 +1203,23 @@ def reshaped_with_an_open_length():
     )
 
 
+@topology({"second": Units(4)})
+def shared_reshape():
+    """One target_shape for both, so both shrink alike."""
+    x = sequence(steps=STEPS)
+    reshape = layers.Reshape((2, 8))
+    parts = [reshape(layers.LSTM(4, return_sequences=True, name=name)(x)) for name in ("first", "second")]
+    return keras.Model(x, out()(layers.Concatenate()(parts)))
+
+
+@topology({"lstm": Units(4)})
+def reshaped_with_its_units_twice():
+    x = sequence(steps=STEPS)
+    y = layers.LSTM(4, return_sequences=True, name="lstm")(x)
+    y = layers.Reshape((2, 22))(layers.Concatenate()([y, x, layers.ReLU()(y)]))
+    return keras.Model(x, out()(y))
+
+
 @topology({"lstm": Units(4)})
 def permuted_there_and_back():
     return chain(
@@ -1215,7 +1288,7 @@ def batch_normalization_of_a_concatenation():
     return keras.Model(x, out()(layers.BatchNormalization()(layers.Concatenate()([a, x, b]))))
 
 
-@topology({"lstm": Units(4, silent=False)})
+@topology({"other": Units(4, silent=False)})
 def shared_batch_normalization():
     x = sequence()
     norm = layers.BatchNormalization()

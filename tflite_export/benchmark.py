@@ -74,7 +74,9 @@ class BenchmarkReport:
             times = "  ".join(f"{ms:>9.3f}" for ms in (row.min_ms, row.median_ms, row.p95_ms, row.init_ms))
             lines.append(f"{name:<{width}}  {times}  {row.peak_mb:>8.1f}  {row.size_bytes / 1024**2:>8.2f}")
         threads = self.rows[0].threads
-        lines.append(f"{threads} thread{'s' if threads > 1 else ''}, {self.rows[0].runs} calls each, {self.machine}")
+        lines.append(
+            f"{threads} thread{'s' if threads > 1 else ''}, {self.rows[0].runs} calls each, {self.machine}"
+        )
         return "\n".join(lines)
 
     def to_dict(self) -> dict:
@@ -148,6 +150,15 @@ def benchmark(
 
     Raises:
         ExportError: A file is missing or isn't a TFLite file that LiteRT can run, or an argument is invalid.
+
+    Example:
+        >>> import tempfile, keras, tflite_export
+        >>> model = keras.Sequential([keras.Input((8, 3)), keras.layers.LSTM(4), keras.layers.Dense(2)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = tflite_export.export(model, f"{folder}/model.tflite")
+        ...     report = tflite_export.benchmark([result.path], runs=5)
+        >>> report.rows[0].median_ms > 0
+        True
     """
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     _check(paths, threads, runs, warmup, device)
@@ -169,7 +180,9 @@ def _check(paths: list[Path], threads: int, runs: int, warmup: int, device: str)
     if device == "adb" or str(device).startswith("adb:"):
         raise ExportError('device="adb" is not available in this version; use device="host".')
     if device != "host":
-        raise ExportError(f'Invalid value for argument `device`. Expected "host". Received: device={device!r}')
+        raise ExportError(
+            f'Invalid value for argument `device`. Expected "host". Received: device={device!r}'
+        )
     for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ExportError(
@@ -177,7 +190,9 @@ def _check(paths: list[Path], threads: int, runs: int, warmup: int, device: str)
                 f"Received: {name}={value!r}"
             )
     if not paths:
-        raise ExportError("Invalid value for argument `paths`. Expected at least one TFLite file. Received: paths=[]")
+        raise ExportError(
+            "Invalid value for argument `paths`. Expected at least one TFLite file. Received: paths=[]"
+        )
     for path in paths:
         _check_file(path)
 
@@ -189,7 +204,9 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         raise ExportError(f"Can't read {str(path)!r}: {error.strerror}; check the path.") from error
     if head[4:8] != b"TFL3":
-        raise ExportError(f"{str(path)!r} isn't a TFLite file (its mark TFL3 is missing); export the model again.")
+        raise ExportError(
+            f"{str(path)!r} isn't a TFLite file (its mark TFL3 is missing); export the model again."
+        )
 
 
 @contextlib.contextmanager
@@ -275,7 +292,10 @@ class _Worker:
             )
         answer = json.loads(answer)
         if "error" in answer:
-            raise ExportError(f"LiteRT can't run {str(self.path)!r}: {answer['error']}")
+            raise ExportError(
+                f"LiteRT can't run {str(self.path)!r} ({answer['error']}); a damaged file has to be exported again, and "
+                "`inputs` must have the file's input names and shapes."
+            )
         return answer
 
 

@@ -23,7 +23,9 @@ def resident_mb() -> tuple[float, float]:
     except (OSError, KeyError):
         import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            1024**2 if sys.platform == "darwin" else 1024
+        )
         return peak, peak
 
 
@@ -46,7 +48,9 @@ def load(path: str, threads: int, inputs: str | None, steps: int) -> tuple[Inter
     names = signature_inputs(interpreter)
     unknown = set(given) - set(names)
     if unknown:
-        raise ValueError(f"it has no input {sorted(unknown)[0]!r}; its inputs are {', '.join(map(repr, names))}")
+        raise ValueError(
+            f"it has no input {sorted(unknown)[0]!r}; its inputs are {', '.join(map(repr, names))}"
+        )
     for name, detail in names.items():
         shape = [int(n) if n > 0 else steps for n in detail["shape_signature"]]
         shape = list(given[name].shape) if name in given else shape

@@ -29,7 +29,9 @@ def check_writable(path: str | os.PathLike) -> Path:
     if path.is_dir():
         raise ExportError(f"Can't write {str(path)!r}: it is a folder; give the name of a file.")
     if not folder.is_dir():
-        raise ExportError(f"Can't write {str(path)!r}: the folder {str(folder)!r} doesn't exist; create it first.")
+        raise ExportError(
+            f"Can't write {str(path)!r}: the folder {str(folder)!r} doesn't exist; create it first."
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ExportError(
             f"Can't write {str(path)!r}: no permission in {str(folder)!r}; choose a folder you may write to."

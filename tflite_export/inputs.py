@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from .signature import as_functional, input_names
+from .signature import as_functional, input_names, is_subclassed
 
 __all__ = ["InputKind", "input_kinds", "sample"]
 
@@ -55,7 +55,7 @@ def _follow(functional: keras.Model, kinds: list[list[InputKind]]) -> None:
         tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
         read = [kind for x in tensors for kind in sources.get(id(x), (x, []))[1]]
         outputs = layer(*args, **kwargs)
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Model) and not is_subclassed(layer):
             _follow(as_functional(layer), [sources.get(id(x), (x, []))[1] for x in tensors])
         elif read and not _notes(layer, read) and not getattr(layer, "weights", ()):
             for x in keras.tree.flatten(outputs):
@@ -75,7 +75,9 @@ def _notes(layer, kinds: list[InputKind]) -> bool:
         for kind in kinds:
             kind.padding = float(layer.mask_value)
         return False
-    bound = next((getattr(layer, n) for n in ("input_dim", "num_tokens", "num_classes") if _whole(layer, n)), None)
+    bound = next(
+        (getattr(layer, n) for n in ("input_dim", "num_tokens", "num_classes") if _whole(layer, n)), None
+    )
     if bound is None or getattr(layer, "weights", ()) and not isinstance(layer, keras.layers.Embedding):
         return False
     for kind in kinds:

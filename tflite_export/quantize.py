@@ -65,5 +65,7 @@ def recipe(quantize: str | None) -> Recipe:
         raise ExportError(f'quantize="{quantize}" is not available in this version; {_LATER[quantize]}.')
     if quantize is not None and not (isinstance(quantize, str) and quantize in RECIPES):
         valid = ", ".join("None" if name is None else f'"{name}"' for name in RECIPES)
-        raise ExportError(f"Invalid value for argument `quantize`. Expected one of {valid}. Received: quantize={quantize!r}")
+        raise ExportError(
+            f"Invalid value for argument `quantize`. Expected one of {valid}. Received: quantize={quantize!r}"
+        )
     return RECIPES[quantize]

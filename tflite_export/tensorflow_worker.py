@@ -11,8 +11,8 @@ from pathlib import Path
 
 import keras
 
+from .convert import convert
 from .errors import ExportError
-from .lower.build import build
 
 
 def main(source: str, target: str, options: str) -> str | None:
@@ -28,7 +28,7 @@ def main(source: str, target: str, options: str) -> str | None:
             "KERAS_BACKEND=tensorflow, load the model there and export it."
         )
     try:
-        Path(target).write_bytes(build(model, **json.loads(options)))
+        Path(target).write_bytes(convert(model, **json.loads(options)))
     except ExportError as error:
         return str(error)
     return None

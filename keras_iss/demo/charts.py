@@ -82,8 +82,13 @@ def lines(
     for points, kind in series.values():
         path = "L".join(f"{x(i + 1):.1f} {y(v):.1f}" for i, v in enumerate(points))
         parts.append(f'<path class="line {kind}" d="M{path}"/>')
-        parts += [f'<circle class="{kind}" cx="{x(i + 1):.1f}" cy="{y(v):.1f}" r="3.2"/>' for i, v in enumerate(points)]
-    legend = "".join(f'<span class="{kind}">{html.escape(label)}</span>' for label, (_, kind) in series.items())
+        parts += [
+            f'<circle class="{kind}" cx="{x(i + 1):.1f}" cy="{y(v):.1f}" r="3.2"/>'
+            for i, v in enumerate(points)
+        ]
+    legend = "".join(
+        f'<span class="{kind}">{html.escape(label)}</span>' for label, (_, kind) in series.items()
+    )
     return f'{"".join(parts)}</svg><p class="legend">{legend}</p>'
 
 

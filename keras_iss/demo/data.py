@@ -110,4 +110,6 @@ def encode(text: Iterable[str], characters: Iterable[str]) -> np.ndarray:
 def windows(numbers: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Consecutive windows and the same windows one character later, each of shape (count, steps)."""
     count = (len(numbers) - 1) // steps
-    return numbers[: count * steps].reshape(count, steps), numbers[1 : count * steps + 1].reshape(count, steps)
+    return numbers[: count * steps].reshape(count, steps), numbers[1 : count * steps + 1].reshape(
+        count, steps
+    )

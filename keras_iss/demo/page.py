@@ -35,7 +35,8 @@ def render(results: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>keras-iss demo: {html.escape(headline(results))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>keras-iss demo: "
+        f"{html.escape(headline(results))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(sections)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -59,7 +60,8 @@ def _quality(results: Mapping[str, Any]) -> str:
 def _head(results: Mapping[str, Any]) -> str:
     dense, small, files = results["dense"], results["small"], results["files"]
     quick = (
-        '<p class="notice">This was a quick run: a small model, little text, short training. It shows that everything '
+        '<p class="notice">This was a quick run: a small model, little text, short training. It shows '
+        "that everything "
         "works; its figures say nothing. Run <code>keras-iss demo</code> for figures that do.</p>"
         if results["quick"]
         else ""
@@ -82,11 +84,15 @@ def _head(results: Mapping[str, Any]) -> str:
     ]
     return (
         f'<p class="eyebrow">keras-iss demo · report</p>\n<h1>{html.escape(headline(results))}</h1>\n'
-        '<p class="lead">A model that guesses the next character of a text, as a phone keyboard does, was trained twice from '
-        "the same start: once at full size, and once with keras-iss removing the parts it can do without while it "
+        '<p class="lead">A model that guesses the next character of a text, as a phone keyboard does, was '
+        "trained twice from "
+        "the same start: once at full size, and once with keras-iss removing the parts it can do without "
+        "while it "
         f"learns. This page compares the two on this computer.</p>\n{quick}"
         '<ul class="figures">'
-        + "".join(f"<li><b>{html.escape(figure)}</b><span>{html.escape(what)}</span></li>" for figure, what in tiles)
+        + "".join(
+            f"<li><b>{html.escape(figure)}</b><span>{html.escape(what)}</span></li>" for figure, what in tiles
+        )
         + "</ul>"
     )
 
@@ -103,9 +109,13 @@ def _before_and_after(results: Mapping[str, Any]) -> str:
     def kind(name: str) -> str:
         return "small" if name.startswith("small") else "dense"
 
-    times = [(label, files[n]["median_ms"], f"{files[n]['median_ms']:.2f} ms", kind(n)) for n, label in names.items()]
+    times = [
+        (label, files[n]["median_ms"], f"{files[n]['median_ms']:.2f} ms", kind(n))
+        for n, label in names.items()
+    ]
     sizes = [
-        (label, files[n]["size_bytes"], _megabytes(files[n]["size_bytes"]), kind(n)) for n, label in names.items()
+        (label, files[n]["size_bytes"], _megabytes(files[n]["size_bytes"]), kind(n))
+        for n, label in names.items()
     ]
     bits = [(label, files[n]["bits"], f"{files[n]['bits']:.3f}", kind(n)) for n, label in names.items()]
     work = [
@@ -116,17 +126,20 @@ def _before_and_after(results: Mapping[str, Any]) -> str:
     blind = math.log2(results["data"]["vocabulary"])
     cards = [
         ("Time to read " + f"{steps} characters", times,
-         f"Shorter is better. Our export alone makes the full model {share:.1f} times as fast; the rest comes from the "
+         f"Shorter is better. Our export alone makes the full model {share:.1f} times as fast; the rest "
+         f"comes from the "
          "removed units and the 8-bit weights."),
         ("Multiply-adds per character", work, "The arithmetic the computer does for every character it reads. "
          "It decides battery use and how slow a phone may be."),
         ("Size of the file", sizes, "What an app has to ship and load."),
         ("Bits per character on unseen text", bits,
-         "The measure of quality: how many yes-or-no questions, on average, still stand between the model and the "
+         "The measure of quality: how many yes-or-no questions, on average, still stand between the model "
+         "and the "
          f"character that comes. Lower is better; blind guessing takes {blind:.1f}."),
     ]  # fmt: skip
     body = "".join(
-        f'<section class="card"><h3>{html.escape(title)}</h3>{charts.bars(rows)}<p>{html.escape(text)}</p></section>'
+        f"<section "
+        f'class="card"><h3>{html.escape(title)}</h3>{charts.bars(rows)}<p>{html.escape(text)}</p></section>'
         for title, rows, text in cards
     )
     return f'<h2>Before and after</h2>\n<div class="pair">{body}</div>'
@@ -134,13 +147,15 @@ def _before_and_after(results: Mapping[str, Any]) -> str:
 
 def _units(results: Mapping[str, Any]) -> str:
     cards = []
-    for i, (name, kept) in enumerate(results["small"]["kept"].items()):
+    for i, (name, kept) in enumerate(results["kept"].items()):
         place = ("First", "Second", "Third")[i] if i < 3 else f"{i + 1}th"
         text = f"{place} layer: {sum(kept)} of {len(kept)} units stay"
         cards.append(f'<section class="card"><h3>{text}</h3>{charts.units(kept, name)}</section>')
     return (
-        "<h2>What was removed</h2>\n<p>The model's memory is made of units, small counters that each follow something in "
-        "the text. Every square is one of them: filled ones stay, pale ones were found dispensable. A unit that goes takes "
+        "<h2>What was removed</h2>\n<p>The model's memory is made of units, small counters that each "
+        "follow something in "
+        "the text. Every square is one of them: filled ones stay, pale ones were found dispensable. A "
+        "unit that goes takes "
         "all its connections along, in its own layer and in the next, so what remains is an ordinary smaller "
         f'model that needs no special hardware or software.</p>\n<div class="pair">{"".join(cards)}</div>'
     )
@@ -150,7 +165,10 @@ def _learning(results: Mapping[str, Any]) -> str:
     dense, small, plan = results["dense"]["curve"], results["small"]["curve"], results["plan"]
     phases = [("warm-up", 0), ("units go", plan["warmup"]), ("small model", plan["warmup"] + plan["ramp"])]
     quality = charts.lines(
-        {"full model": (dense["validation_bits"], "dense"), "pruned model": (small["validation_bits"], "small")},
+        {
+            "full model": (dense["validation_bits"], "dense"),
+            "pruned model": (small["validation_bits"], "small"),
+        },
         title="Bits per character on unseen text after each epoch",
         phases=phases,
         number=".2f",
@@ -159,18 +177,23 @@ def _learning(results: Mapping[str, Any]) -> str:
     units = charts.lines(
         {
             label: ([epoch[layer] for epoch in small["units"]], kind)
-            for layer, label, kind in zip(layers, ("first layer", "second layer"), ("small", "second"), strict=True)
+            for layer, label, kind in zip(
+                layers, ("first layer", "second layer"), ("small", "second"), strict=True
+            )
         },
         title="Units alive after each epoch",
         phases=phases,
         from_zero=True,
     )
-    total = {name: sum(results[name]["curve"]["seconds"]) for name in ("dense", "small")}
+    spent = {name: sum(results[name]["curve"]["seconds"]) for name in ("dense", "small")}
     return (
-        "<h2>How it learned</h2>\n<p>Both trainings saw the same text for the same number of steps; an epoch is one pass "
-        f"through it. The full model trained for {_duration(total['dense'])}, the other for {_duration(total['small'])}: once "
-        "its superfluous units are gone, training goes on with the small model, which is quicker.</p>\n"
-        f'<div class="pair"><section class="card"><h3>Bits per character on unseen text, by epoch</h3>{quality}</section>'
+        "<h2>How it learned</h2>\n<p>Both trainings saw the same text for the same number of steps; an "
+        "epoch is one pass "
+        "through it. Once the superfluous units are gone, training goes on with the small model. "
+        f"Training the full model took {_duration(spent['dense'])}, the other "
+        f"{_duration(spent['small'])}.</p>\n"
+        f'<div class="pair"><section class="card"><h3>Bits per character on unseen text, by '
+        f"epoch</h3>{quality}</section>"
         f'<section class="card"><h3>Units alive, by epoch</h3>{units}</section></div>'
     )
 
@@ -178,13 +201,14 @@ def _learning(results: Mapping[str, Any]) -> str:
 def _promises(results: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><td>{html.escape(c['what'])}</td><td class=number>{html.escape(c['target'])}</td>"
-        f"<td class=number>{html.escape(c['measured'])}</td>"
+        f'<td class="number measured">{html.escape(c["measured"])}</td>'
         f"<td class={'met' if c['met'] else 'missed'}>{'met' if c['met'] else 'not met'}</td></tr>"
         for c in results["checks"]
     )
     return (
         "<h2>Aims and results</h2>\n<p>The aims were set before the run; the results come from this run.</p>\n"
-        '<div class="wide"><table><thead><tr><th>Aim</th><th class=number>Wanted</th><th class=number>Measured</th>'
+        '<div class="wide"><table><thead><tr><th>Aim</th><th class=number>Wanted</th><th '
+        "class=number>Measured</th>"
         f"<th>Result</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -192,23 +216,29 @@ def _promises(results: Mapping[str, Any]) -> str:
 def _method(results: Mapping[str, Any]) -> str:
     data, plan, machine, versions = (results[k] for k in ("data", "plan", "machine", "versions"))
     facts = [
-        f"Text: the language reference that Python {versions['python']} carries, {data['characters_read']:,} characters; "
+        f"Text: the language reference that Python {versions['python']} carries, "
+        f"{data['characters_read']:,} characters; "
         f"{data['characters_used']:,} after repeated paragraphs were taken out. {data['topics'][1]} of its "
-        f"{sum(data['topics'])} topics were held out for testing; \"unseen text\" means those.",
+        f'{sum(data["topics"])} topics were held out for testing; "unseen text" means those.',
         f"Model: two LSTM layers of {plan['units']} units, {data['vocabulary']} characters; "
         f"{plan['epochs']} epochs of {data['training_windows']:,} windows of {data['steps']} characters, "
-        f"{plan['batch_size']} to a step, Adam with a rate that falls from {plan['learning_rate']} to 0, in both trainings.",
-        f"Pruning: the target was {results['target']:.0%} of the multiply-adds. keras-iss chose the units, brought them to "
+        f"{plan['batch_size']} to a step, Adam with a rate that falls from {plan['learning_rate']} to 0, "
+        f"in both trainings.",
+        f"Pruning: the target was {results['target']:.0%} of the multiply-adds. keras-iss chose the "
+        f"units, brought them to "
         "zero, and cut them out; the cut was checked to leave the model's answers unchanged.",
-        f"Speed: {results['runs']} calls per file, batch of 1, {data['steps']} characters, 1 thread, the files taking turns; "
+        f"Speed: {results['runs']} calls per file, batch of 1, {data['steps']} characters, 1 thread, the "
+        f"files taking turns; "
         "medians. Quality: every file run on all of the unseen text.",
         f"Machine: {machine}. Backend: {versions['backend']}; Keras {versions['keras']}, TensorFlow "
         f"{versions['tensorflow']}, LiteRT {versions['litert']}, keras-iss {versions['keras_iss']}.",
-        f"The whole run took {_duration(results['seconds']['total'])}. To repeat it: <code>{html.escape(results['command'])}</code>",
+        f"The whole run took {_duration(results['seconds']['total'])}. To repeat it: "
+        f"<code>{html.escape(results['command'])}</code>",
     ]
     items = "".join(f"<li>{f if '<code>' in f else html.escape(f)}</li>" for f in facts)
     return (
-        f'<h2>How it was measured</h2>\n<ul class="plain">{items}</ul>\n<p>All figures, with both learning curves, are in '
+        f'<h2>How it was measured</h2>\n<ul class="plain">{items}</ul>\n<p>All figures, with both '
+        f"learning curves, are in "
         "<code>results.json</code> beside this page.</p>"
     )
 
@@ -216,10 +246,13 @@ def _method(results: Mapping[str, Any]) -> str:
 def _limits(results: Mapping[str, Any]) -> str:
     return (
         '<h2>What this does not show</h2>\n<ul class="plain">'
-        "<li>One small model, one text, one run. How much can go depends on the task: a model that is barely large enough "
+        "<li>One small model, one text, one run. How much can go depends on the task: a model that is "
+        "barely large enough "
         "loses quality, one that is too large may gain some.</li>"
-        "<li>The times are this computer's. A phone will differ, most where models are so small that overhead counts.</li>"
-        "<li>The 8-bit file is rounded, so its answers differ slightly from the trained model's; its quality above was measured "
+        "<li>The times are this computer's. A phone will differ, most where models are so small that "
+        "overhead counts.</li>"
+        "<li>The 8-bit file is rounded, so its answers differ slightly from the trained model's; its "
+        "quality above was measured "
         "on the file itself.</li></ul>"
     )
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import sys
 import time
-from typing import Any
 
 import keras
 import numpy as np
@@ -47,22 +46,23 @@ class Plan:
         return self.warmup + self.ramp + self.finetune
 
 
-QUICK = Plan(units=64, embedding=32, warmup=1, ramp=1, finetune=1, windows=640, runs=40)
+QUICK = Plan(units=64, embedding=32, warmup=1, ramp=1, finetune=1, batch_size=16, windows=800, runs=40)
 
 
 def build(plan: Plan, characters: int) -> keras.Model:
     """Embedding, two LSTM layers, softmax: the next character's probabilities at every step."""
+    # Keras starts embeddings within ±0.05, so small that the first epoch would do little else than enlarge them.
+    normal = keras.initializers.RandomNormal(stddev=1.0)
     return keras.Sequential(
         [
             keras.Input((None,), dtype="int32", name="characters"),
-            # Keras starts embeddings within ±0.05, so small that the first epoch would learn little else than to enlarge them.
-            keras.layers.Embedding(characters, plan.embedding, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0)),
+            keras.layers.Embedding(characters, plan.embedding, embeddings_initializer=normal),
             keras.layers.LSTM(plan.units, return_sequences=True, name="lstm_1"),
             keras.layers.LSTM(plan.units, return_sequences=True, name="lstm_2"),
             keras.layers.Dense(characters, activation="softmax", name="probabilities"),
         ],
         name="characters",
-    )  # fmt: skip
+    )
 
 
 def compile_model(model: keras.Model, plan: Plan, corpus: Corpus) -> None:
@@ -91,12 +91,25 @@ def train_dense(model: keras.Model, plan: Plan, corpus: Corpus, seed: int) -> Cu
     return curve
 
 
-def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, target: float) -> tuple[keras.Model, Curve, Any]:
-    """Trains with `ISSPruning`, strips after the ramp, and fine-tunes the small model.
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """What the pruned training gave.
 
-    Returns:
-        The small model, the curve, and the report of the model as it stood just before `strip`.
+    Attributes:
+        model: The stripped model, fine-tuned.
+        curve: Of both parts of the training.
+        report: The model as it stood just before `strip`.
+        kept: Layer -> for each of its units whether it stayed.
     """
+
+    model: keras.Model
+    curve: Curve
+    report: keras_iss.Report
+    kept: dict[str, list[bool]]
+
+
+def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, target: float) -> Small:
+    """Trains with `ISSPruning`, strips after the ramp, and fine-tunes the small model."""
     compile_model(model, plan, corpus)
     curve = Curve()
     pruning = keras_iss.callbacks.ISSPruning(
@@ -104,10 +117,16 @@ def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, targe
     )
     pruned = plan.warmup + plan.ramp
     _fit(model, plan, corpus, curve, "Pruned", seed, range(pruned), [pruning])
+    traced = keras_iss.trace(model)
+    kept = {
+        s.name: [bool(norm > 0) for norm in traced.norms(s.name)]
+        for s in traced.structures
+        if s.kind == "hidden"
+    }
     report = keras_iss.report(model)
     small = keras_iss.strip(model)
     _fit(small, plan, corpus, curve, "Small", seed, range(pruned, plan.epochs))
-    return small, curve, report
+    return Small(small, curve, report, kept)
 
 
 def _fit(

@@ -25,7 +25,9 @@ def _input(time=6, features=FEATURES, name=None):
 LAYERS = {
     "lstm": lambda **kw: L.LSTM(5, **kw),
     "lstm_no_bias": lambda **kw: L.LSTM(5, use_bias=False, **kw),
-    "lstm_other_activations": lambda **kw: L.LSTM(5, activation="relu", recurrent_activation="hard_sigmoid", **kw),
+    "lstm_other_activations": lambda **kw: L.LSTM(
+        5, activation="relu", recurrent_activation="hard_sigmoid", **kw
+    ),
     "gru_reset_after": lambda **kw: L.GRU(5, **kw),
     "gru_reset_before": lambda **kw: L.GRU(5, reset_after=False, **kw),
     "gru_no_bias": lambda **kw: L.GRU(5, use_bias=False, **kw),
@@ -100,7 +102,9 @@ def shared_layer():
 
 
 def nested_models():
-    inner = keras.Sequential([L.Input((None, 4)), L.GRU(5, return_sequences=True), L.LSTM(4, return_sequences=True)])
+    inner = keras.Sequential(
+        [L.Input((None, 4)), L.GRU(5, return_sequences=True), L.LSTM(4, return_sequences=True)]
+    )
     middle_in = keras.Input((None, 4))
     middle = keras.Model(middle_in, L.Add()([inner(middle_in), middle_in]))
     x = _input()
@@ -158,7 +162,9 @@ def convolution_and_norms():
 
 
 def tokens(*layers, mask_zero=False, time=6):
-    return keras.Sequential([L.Input((time,), dtype="int32"), L.Embedding(11, 4, mask_zero=mask_zero), *layers])
+    return keras.Sequential(
+        [L.Input((time,), dtype="int32"), L.Embedding(11, 4, mask_zero=mask_zero), *layers]
+    )
 
 
 def long_sequence():
@@ -171,8 +177,13 @@ def one_step():
 
 TOPOLOGIES = {
     **{f"last_{name}": (lambda make=make: sequence(make())) for name, make in LAYERS.items()},
-    **{f"all_{name}": (lambda make=make: sequence(make(return_sequences=True))) for name, make in LAYERS.items()},
-    "backwards": lambda: sequence(L.LSTM(5, go_backwards=True, return_sequences=True), L.GRU(3, go_backwards=True)),
+    **{
+        f"all_{name}": (lambda make=make: sequence(make(return_sequences=True)))
+        for name, make in LAYERS.items()
+    },
+    "backwards": lambda: sequence(
+        L.LSTM(5, go_backwards=True, return_sequences=True), L.GRU(3, go_backwards=True)
+    ),
     "unroll": lambda: sequence(L.LSTM(5, unroll=True)),
     **{
         f"bidirectional_{mode}_{'all' if seq else 'last'}": (
@@ -223,7 +234,9 @@ def masked_encoder_decoder():
     source, target = keras.Input((5,), name="source"), keras.Input((7,), name="target")
     embedding = L.Embedding(9, 4, mask_zero=True)
     _, *states = L.LSTM(4, return_state=True)(embedding(source))
-    return keras.Model([source, target], L.LSTM(4, return_sequences=True)(embedding(target), initial_state=states))
+    return keras.Model(
+        [source, target], L.LSTM(4, return_sequences=True)(embedding(target), initial_state=states)
+    )
 
 
 MASKED = {
@@ -232,7 +245,9 @@ MASKED = {
         for name, make in LAYERS.items()
     },
     "mask_zero_last": lambda: tokens(L.LSTM(5), mask_zero=True),
-    "mask_zero_all": lambda: tokens(L.LSTM(5, return_sequences=True), L.Dropout(0.1), L.GRU(4), mask_zero=True),
+    "mask_zero_all": lambda: tokens(
+        L.LSTM(5, return_sequences=True), L.Dropout(0.1), L.GRU(4), mask_zero=True
+    ),
     "mask_backwards": lambda: tokens(L.LSTM(5, return_sequences=True, go_backwards=True), mask_zero=True),
     "mask_zero_output": lambda: tokens(
         L.RNN(L.LSTMCell(5), return_sequences=True, zero_output_for_mask=True), mask_zero=True
@@ -240,7 +255,9 @@ MASKED = {
     "mask_zero_output_last": lambda: tokens(L.RNN(L.GRUCell(5), zero_output_for_mask=True), mask_zero=True),
     "mask_bidirectional": lambda: tokens(bidirectional("concat", return_sequences=True), mask_zero=True),
     "mask_bidirectional_last": lambda: tokens(bidirectional("sum"), mask_zero=True),
-    "mask_bidirectional_mixed": lambda: tokens(mixed_bidirectional("mul", return_sequences=True), mask_zero=True),
+    "mask_bidirectional_mixed": lambda: tokens(
+        mixed_bidirectional("mul", return_sequences=True), mask_zero=True
+    ),
     "mask_initial_state": initial_state_and_mask,
     "mask_explicit": explicit_mask,
     "mask_encoder_decoder": masked_encoder_decoder,

@@ -42,16 +42,24 @@ def build(functional: keras.Model, *, batch_size: int, time_steps: int | None, q
         try:
             return converter.convert()
         except Exception as error:
-            raise _explained(error, functional) from error
+            raise _explained(error, functional, time_steps) from error
 
 
-def _explained(error: Exception, model: keras.Model) -> ExportError:
+def _explained(error: Exception, functional: keras.Model, time_steps: int | None) -> ExportError:
     """The converter's pages of output, as the one sentence that matters."""
-    operators = sorted(set(re.findall(r"(?:tf|Flex)\.?([A-Z]\w+)", str(error))))
+    text = str(error)
+    operators = sorted(set(re.findall(r"\b(?:tf\.|Flex)([A-Z]\w+)", text)))
     if not operators:
-        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return ExportError(f"Model {model.name!r} can't be converted to TFLite: {line.strip()}")
+        line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+        return ExportError(f"Model {functional.name!r} can't be converted to TFLite: {line.strip()}")
+    layers = [
+        layer.name for layer in functional.layers if re.search(rf"\b{re.escape(layer.name)}(_\d+)?/", text)
+    ]
+    where = f" (layer {', '.join(map(repr, layers))})" if layers else ""
+    mend = "replace the layer that uses it"
+    if time_steps is None and any(x.shape[1:2] == (None,) for x in functional.inputs):
+        mend = "fix the length with time_steps=..., which often avoids it, or " + mend
     return ExportError(
-        f"Model {model.name!r} needs {', '.join(operators)}, which LiteRT has no built-in operator for; "
-        "replace the layer that uses it (no TensorFlow operator is put into the file, since phones can't run it)."
+        f"Model {functional.name!r} needs the TensorFlow operator {', '.join(operators)}{where} in a form that LiteRT "
+        f"has no built-in operator for; {mend}."
     )

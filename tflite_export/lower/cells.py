@@ -30,12 +30,12 @@ class Cell:
         return self.bias
 
     def projection(self, x: tf.Tensor) -> tf.Tensor:
-        """(time, batch, features) -> (time, batch, gates · units); only `time` may be unknown."""
-        time, batch, features = x.shape
+        """(batch, time, features) -> (batch, time, gates · units); only `time` may be unknown."""
+        batch, time, features = x.shape
         z = tf.matmul(tf.reshape(x, (-1, features)), self.kernel)
         if self.input_bias is not None:
             z = z + self.input_bias
-        return tf.reshape(z, (-1 if time is None else time, batch, z.shape[-1]))
+        return tf.reshape(z, (batch, -1 if time is None else time, z.shape[-1]))
 
     def step(self, z: tf.Tensor, states: list[tf.Tensor]) -> list[tf.Tensor]:
         """(batch, gates · units) and the old states -> the new states; the first is the output."""

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from ..errors import ExportError
+from ..signature import inner_layers
 from .cells import Cell
 from .loop import scan
 
@@ -31,12 +32,12 @@ class RNNTwin(keras.Layer):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.original
         states = self._initial_states(sequences.shape[0], initial_state)
-        outputs = _swap_time_and_batch(sequences)
+        outputs = sequences
         if mask is not None:
-            mask = _swap_time_and_batch(tf.cast(mask, "float32")[:, :, None])
+            mask = tf.expand_dims(tf.cast(mask, "float32"), -1)
         if layer.go_backwards:
-            outputs = tf.reverse(outputs, [0])
-            mask = None if mask is None else tf.reverse(mask, [0])
+            outputs = tf.reverse(outputs, [1])
+            mask = None if mask is None else tf.reverse(mask, [1])
         finals = []
         for cell, initial in zip(self.cells, states, strict=True):
             last = cell is self.cells[-1]
@@ -50,8 +51,6 @@ class RNNTwin(keras.Layer):
                 zero_masked=layer.zero_output_for_mask and last,
             )
             finals.append(final)
-        if layer.return_sequences:
-            outputs = _swap_time_and_batch(outputs)
         if not layer.return_state:
             return outputs
         return (outputs, *(finals if len(finals) > 1 else finals[0]))
@@ -63,14 +62,6 @@ class RNNTwin(keras.Layer):
             return [[tf.zeros((batch, n)) for n in cell] for cell in sizes]
         flat = iter(keras.tree.flatten(initial_state))
         return [[tf.cast(next(flat), "float32") for _ in cell] for cell in sizes]
-
-
-def _swap_time_and_batch(x: tf.Tensor) -> tf.Tensor:
-    """(batch, time, n) <-> (time, batch, n), which with one of them 1 moves no data."""
-    first, second, width = x.shape
-    if first == 1 or second == 1:
-        return tf.reshape(x, (-1 if second is None else second, -1 if first is None else first, width))
-    return tf.transpose(x, (1, 0, 2))
 
 
 class BidirectionalTwin(keras.Layer):
@@ -135,6 +126,11 @@ class TimeDistributedTwin(keras.Layer):
             raise ExportError(
                 f"Layer {self.name!r}: a mask over the steps of a TimeDistributed recurrent layer can't be exported; "
                 "remove the Masking or mask_zero before it."
+            )
+        if any(getattr(layer, "stateful", False) for layer in inner_layers(self.original.layer)):
+            raise ExportError(
+                f"Layer {self.name!r}: a stateful layer in TimeDistributed carries its state from step to step, which "
+                "can't be exported; set stateful=False."
             )
         if self.recurrent and time is None:
             raise ExportError(

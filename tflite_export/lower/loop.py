@@ -35,23 +35,23 @@ def scan(
 
     Args:
         cell: The cell.
-        z: Float tensor (time, batch, gates · units): x·W + b of every step. Only `time` may be unknown.
+        z: Float tensor (batch, time, gates · units): x·W + b of every step. Only `time` may be unknown.
         states: The initial states, each (batch, units).
-        mask: Float tensor (time, batch, 1) of 0 and 1, or None. A masked step keeps the states and repeats the
+        mask: Float tensor (batch, time, 1) of 0 and 1, or None. A masked step keeps the states and repeats the
             previous output (zeros before the first one).
         sequences: Whether the outputs of all steps are wanted, or the last one's only.
         zero_masked: A masked step outputs zeros instead.
 
     Returns:
-        The outputs (time, batch, units) or the last one (batch, units), and the final states.
+        The outputs (batch, time, units) or the last one (batch, units), and the final states.
     """
     step = _Step(cell, mask is not None, zero_masked)
     inputs = [z] if mask is None else [z, mask]
     carried = step.start(states)
-    time = z.shape[0]
+    time = z.shape[1]
     if time == 1:
-        carried = step([x[0] for x in inputs], carried)
-        outputs = carried[0][None]
+        carried = step([x[:, 0] for x in inputs], carried)
+        outputs = _one_step(carried[0])
     elif sequences and (time is None or time >= _SHORTEST_CHUNKED):
         outputs, carried = _chunks(step, inputs, carried)
     else:
@@ -91,9 +91,8 @@ def _steps(step, inputs, carried, sequences: bool, count=None):
     buffers = [inputs[0][:, :, : step.cell.units]] if sequences else []
 
     def body(t, buffers, carried):
-        carried = step([tf.gather(x, t) for x in inputs], carried)
-        start = tf.stack([t, 0, 0])
-        return t + 1, [dynamic_update_slice(b, carried[0][None], start) for b in buffers], carried
+        carried = step([tf.gather(x, t, axis=1) for x in inputs], carried)
+        return t + 1, [_write(b, _one_step(carried[0]), t) for b in buffers], carried
 
     _, buffers, carried = tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), buffers, carried))
     return (buffers[0] if sequences else None), carried
@@ -101,23 +100,23 @@ def _steps(step, inputs, carried, sequences: bool, count=None):
 
 def _chunks(step, inputs, carried):
     """A loop over chunks of steps, each of them a loop over its steps."""
-    time = inputs[0].shape[0]
+    time = inputs[0].shape[1]
     length = _length(inputs[0])
     chunk = _OPEN_CHUNK if time is None else _chunk(time)
     whole = time is not None and time % chunk == 0
     if not whole:
         # Room for the last chunk to be short; its loop ends at the last step, so that the final states are right.
-        inputs = [tf.pad(x, [[0, chunk - 1], [0, 0], [0, 0]]) for x in inputs]
+        inputs = [tf.pad(x, [[0, 0], [0, chunk - 1], [0, 0]]) for x in inputs]
     buffer = inputs[0][:, :, : step.cell.units]
 
     def body(t, buffer, carried):
-        parts = [tf.slice(x, [t, 0, 0], [chunk, *x.shape[1:]]) for x in inputs]
+        parts = [tf.slice(x, [0, t, 0], [x.shape[0], chunk, x.shape[2]]) for x in inputs]
         count = chunk if whole else tf.minimum(chunk, length - t)
         outputs, carried = _steps(step, parts, carried, True, count)
-        return t + chunk, dynamic_update_slice(buffer, outputs, tf.stack([t, 0, 0])), carried
+        return t + chunk, _write(buffer, outputs, t), carried
 
     _, buffer, carried = tf.while_loop(lambda t, *_: t < length, body, (tf.constant(0), buffer, carried))
-    return (buffer if whole else tf.slice(buffer, [0, 0, 0], [length, *buffer.shape[1:]])), carried
+    return (buffer if whole else buffer[:, :length]), carried
 
 
 def _chunk(time: int) -> int:
@@ -128,4 +127,13 @@ def _chunk(time: int) -> int:
 
 
 def _length(x: tf.Tensor):
-    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+
+
+def _one_step(x: tf.Tensor) -> tf.Tensor:
+    """(batch, units) -> (batch, 1, units)."""
+    return tf.reshape(x, (x.shape[0], 1, x.shape[1]))
+
+
+def _write(buffer: tf.Tensor, steps: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+    return dynamic_update_slice(buffer, steps, tf.stack([0, t, 0]))

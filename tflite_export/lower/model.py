@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from ..errors import ExportError
-from ..signature import as_functional, input_names
+from ..signature import as_functional, input_names, is_subclassed
 from .cells import cells_of
 from .layers import BidirectionalTwin, RNNTwin, TimeDistributedTwin
 
@@ -25,6 +25,7 @@ def lower(functional: keras.Model, batch_size: int, time_steps: int | None) -> k
     Returns:
         The lowered Functional model, with inputs of the same names and structure.
     """
+    _check_time(functional, time_steps)
     names = iter(input_names(functional))
     inputs = keras.tree.map_structure(
         lambda x: keras.Input(
@@ -33,6 +34,15 @@ def lower(functional: keras.Model, batch_size: int, time_steps: int | None) -> k
         functional.input,
     )
     return _clone(functional, inputs, {})
+
+
+def _check_time(functional: keras.Model, time_steps: int | None) -> None:
+    lengths = [x.shape[1] for x in keras.tree.flatten(functional.input) if len(x.shape) > 1]
+    if time_steps is not None and None not in lengths and time_steps not in lengths:
+        raise ExportError(
+            f"Invalid value for argument `time_steps`. Expected None, since the model's own inputs fix the length to "
+            f"{', '.join(map(str, sorted(set(lengths))))}. Received: time_steps={time_steps}"
+        )
 
 
 def _fixed_shape(x, name: str, batch_size: int, time_steps: int | None) -> tuple[int | None, ...]:
@@ -71,7 +81,7 @@ def _make_twin(layer: keras.Layer, twins: dict[int, keras.Layer]) -> keras.Layer
         return BidirectionalTwin(layer, _twin(layer.forward_layer, twins), _twin(layer.backward_layer, twins))
     if type(layer) is keras.layers.TimeDistributed:
         return TimeDistributedTwin(layer, _twin(layer.layer, twins))
-    if isinstance(layer, keras.Model):
+    if isinstance(layer, keras.Model) and not is_subclassed(layer):
         functional = as_functional(layer)
         inputs = keras.tree.map_structure(
             lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), functional.input

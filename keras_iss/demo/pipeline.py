@@ -1,0 +1,113 @@
+"""The demo's work in order: data, two trainings, strip, export, measurements, models and plots on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+import keras_iss
+from keras_iss.demo import data, measuring, training
+
+
+def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict[str, Any]:
+    """Does it all and returns the figures.
+
+    Args:
+        folder: Where models, TFLite files and plots go.
+        plan: Sizes and lengths.
+        target: Fraction of the multiply-adds to remove.
+        seed: Of the weights and of the order of the text.
+
+    Returns:
+        The results but for what `keras_iss.demo.run` adds.
+    """
+    seconds: dict[str, float] = {}
+    corpus = data.load(limit=plan.windows)
+    keras.utils.set_random_seed(seed)
+    dense = training.build(plan, len(corpus.characters))
+    start = dense.get_weights()
+
+    with _timed("Training the full model", seconds, "dense_training"):
+        dense_curve = training.train_dense(dense, plan, corpus, seed)
+    pruned = training.build(plan, len(corpus.characters))
+    pruned.set_weights(start)
+    with _timed("Training from the same start while units are removed", seconds, "small_training"):
+        trained = training.train_small(pruned, plan, corpus, seed, target)
+    small = trained.model
+    _save(dense, folder / "dense.keras")
+    _save(small, folder / "small.keras")
+    with _timed("Exporting", seconds, "export"):
+        files = measuring.export_all(folder, dense, small, data.STEPS)
+    with _timed(f"Measuring: {plan.runs} calls per file, 1 thread, taking turns", seconds, "measuring"):
+        measured = measuring.measure(files, {"dense": dense, "small": small}, corpus, plan.runs)
+    sizes = {"dense": keras_iss.report(dense), "small": keras_iss.report(small, baseline=dense)}
+    print(f"\n{sizes['small']}", flush=True)
+    plots = _plots(folder, trained, measured["timed"])
+    curves = {"dense": dense_curve, "small": trained.curve}
+    return {
+        "plan": {**dataclasses.asdict(plan), "epochs": plan.epochs},
+        "data": {
+            "characters_read": corpus.read,
+            "characters_used": corpus.used,
+            "topics": list(corpus.topics),
+            "vocabulary": len(corpus.characters),
+            "steps": data.STEPS,
+            "training_windows": len(corpus.x),
+            "validation_windows": len(corpus.validation_x),
+        },
+        "runs": plan.runs,
+        "machine": measured["timed"].machine,
+        "removed": 1 - sizes["small"].macs / sizes["dense"].macs,
+        "difference": measured["difference"],
+        "files": measured["files"],
+        "plots": plots,
+        "seconds": seconds,
+        **{
+            name: {
+                "macs": sizes[name].macs,
+                "parameters": sizes[name].parameters,
+                "units": sizes[name].units,
+                **measured["models"][name],
+                "curve": dataclasses.asdict(curves[name]),
+            }
+            for name in ("dense", "small")
+        },
+        "kept": trained.kept,
+    }
+
+
+@contextlib.contextmanager
+def _timed(what: str, seconds: dict[str, float], name: str) -> Iterator[None]:
+    print(f"\n{what}", flush=True)
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.keras")
+    try:
+        model.save(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _plots(folder: Path, trained: training.Small, timed: Any) -> list[str]:
+    """The plots, where matplotlib is installed; the report draws its own."""
+    try:
+        trained.report.plot(folder / "sparsity.png")
+        timed.plot(folder / "latency.png")
+    except ImportError:
+        print(
+            "No plots: matplotlib is not installed (pip install 'keras-iss[plot]'). The report has its own drawings."
+        )
+        return []
+    return ["sparsity.png", "latency.png"]
