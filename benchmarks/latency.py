@@ -15,6 +15,7 @@ import os
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def torch_run(model: keras.Model, x: np.ndarray, precision: str, threads: int) -
             layer.bias_ih_l0.copy_(bias)
             layer.bias_hh_l0.zero_()
     if precision == "int8":
-        stack = torch.ao.quantization.quantize_dynamic(stack, {torch.nn.LSTM}, dtype=torch.qint8)
+        with warnings.catch_warnings(action="ignore"):  # torchao, its successor, has no quantized LSTM
+            stack = torch.ao.quantization.quantize_dynamic(stack, {torch.nn.LSTM}, dtype=torch.qint8)
     inputs = torch.tensor(np.ascontiguousarray(x.swapaxes(0, 1)))
 
     def run():
@@ -184,17 +186,8 @@ def measure(sizes: dict[str, tuple[int, int]], features: int, runs: int) -> list
                 subjects = engines(model, x, precision, threads, Path(folder))
                 check(subjects, precision)
                 for engine, ms in medians(subjects, runs).items():
-                    rows.append(
-                        dict(
-                            batch=batch,
-                            steps=steps,
-                            size=size,
-                            precision=precision,
-                            threads=threads,
-                            engine=engine,
-                            ms=ms,
-                        )
-                    )
+                    where = {"batch": batch, "steps": steps, "size": size, "precision": precision}
+                    rows.append({**where, "threads": threads, "engine": engine, "ms": ms})
         print(f"  measured {batch} x {steps}, {units}, {precision}", flush=True)
     return rows
 

@@ -54,7 +54,7 @@ class ISSPruning(keras.callbacks.Callback):
         strength: λ > 0: a number, or {structure name: number}.
         target: Fraction of `metric` to remove, between 0 and 1.
         metric: "macs" (the model's multiply-adds per time step), "parameters" or "units" (hidden units).
-        method: "proximal" or "subgradient".
+        method: "proximal" or "subgradient": how λ presses. With `target` there is no λ, and both do the same.
         structures: Names of structures to prune, as `keras_iss.trace` prints them; None: all hidden and gate ones
             (with a strength by name: those named).
         warmup_epochs, ramp_epochs, finetune_epochs: Length of the phases; those left None are chosen from the
@@ -188,11 +188,13 @@ class ISSPruning(keras.callbacks.Callback):
 
     def _press_all(self, index: int) -> None:
         """Sets λ; when fine-tuning begins, what is 0 stays 0."""
-        share = ramped_strength(index, self._phases, self.method)
         for name, value in self._strengths.items():
-            self.optimizer.set_strength(name, share * value)
+            self.optimizer.set_strength(name, self._share(index) * value)
         if index == self._phases.ramp_end:
             self._hold()
+
+    def _share(self, index: int) -> float:
+        return 0.0 if self._strengths is None else ramped_strength(index, self._phases, self.method)
 
     def _hold(self) -> None:
         """Gives every unit that is 0 a deadline in the past."""
@@ -220,20 +222,21 @@ class ISSPruning(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
+        index = epoch - self._start
         if not self._healthy(logs):
             self._stop(epoch)
         else:
             self._updates_per_epoch = max(1, self._updates() - self._updates_at_begin)
             if self._strengths is None:
                 self._meet_deadlines()
-            elif epoch - self._start + 1 == self._phases.ramp_end:
+            elif index + 1 == self._phases.ramp_end:
                 self._hold()
             self._good = self._snapshot()
         alive = {name: int(self.optimizer.alive(name).sum()) for name in self._names}
         logs["iss_units"] = sum(alive.values())
         left = {name: max(1, count) for name, count in alive.items()}  # `strip` keeps one unit, too
         logs["iss_removed"] = removed_fraction(self._trace.cost, self.metric, left)
-        logs["iss_strength"] = max(float(self.optimizer.strength(name).max()) for name in self._names)
+        logs["iss_strength"] = self._share(index) * max((self._strengths or {"": 0.0}).values())
         if self.logger is not None:
             self.logger.on_epoch_end(epoch, logs)
 

@@ -46,6 +46,11 @@ class Call:
         return self._walker.book
 
     @property
+    def wrapped(self) -> bool:
+        """Whether another layer holds this one in its config."""
+        return bool(self._field)
+
+    @property
     def inputs(self) -> list[Signal]:
         """All signals among the arguments, masks left out."""
         given = (self.args, {k: v for k, v in self.kwargs.items() if k != "mask"})

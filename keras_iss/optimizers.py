@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +12,12 @@ import numpy as np
 from keras import ops
 
 from keras_iss import layouts
+from keras_iss.fusing import fused
 from keras_iss.regularizers import group_subgradient, scale_all, shrink_factors
 from keras_iss.structures import Role, Structure, scale, squared_norms, weights_by_path
 
 METHODS = ("proximal", "subgradient")
+FUSED_FROM = 1_000_000  # weights; below, compiling takes longer than it saves
 FREE = -1  # deadline of a unit that may stay
 
 
@@ -35,6 +38,8 @@ class _State:
     groups: Mapping[str, _Group]
     targets: Mapping[str, Any]  # the weights that structures hold, by path
     positions: Mapping[int, tuple[int, str]]  # id of such a weight -> its place among the variables, its path
+    add_lasso: Callable[..., dict[str, Any]]
+    shrink: Callable[..., dict[str, Any]]
 
 
 @keras.saving.register_keras_serializable(package="keras_iss")
@@ -142,10 +147,13 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         self.structures = tuple(layouts.with_paths(s, list(named)) for s in self.structures)
         groups = {s.name: self._group(s, named) for s in self.structures}
         held = dict.fromkeys(path for group in groups.values() for path in _paths(group))
+        large = sum(math.prod(named[path].shape) for path in held) >= FUSED_FROM
         self._state = _State(
             groups=groups,
             targets={path: named[path] for path in held},
             positions={id(v): (i, path) for i, (path, v) in enumerate(named.items()) if path in held},
+            add_lasso=fused(self._add_lasso) if large else self._add_lasso,
+            shrink=fused(self._shrink) if large else self._shrink,
         )
 
     def _group(self, structure: Structure, named: Mapping[str, Any]) -> _Group:
@@ -199,52 +207,66 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def _with_subgradient(self, grads: Sequence[Any], variables: Sequence[Any] | None) -> list[Any]:
         groups = self._state.groups.values()
-        strengths = {g.penalised.name: g.strength for g in groups}
-        extra = group_subgradient([g.penalised for g in groups], self._state.targets, strengths)
+        strengths = {g.penalised.name: ops.convert_to_tensor(g.strength) for g in groups}
         order = {id(v): i for i, v in enumerate(variables)} if variables is not None else None
         total = list(grads)
+        places = {}
         for key, (position, path) in self._state.positions.items():
             i = position if order is None else order.get(key)
-            if i is not None and total[i] is not None and path in extra:
-                total[i] = ops.add(total[i], ops.cast(extra[path], total[i].dtype))
+            if i is not None and total[i] is not None:
+                places[path] = i
+        dense = {path: ops.convert_to_tensor(total[i]) for path, i in places.items()}
+        for path, gradient in self._state.add_lasso(dense, self._weights(), strengths).items():
+            total[places[path]] = gradient
         return total
 
+    def _add_lasso(
+        self, grads: Mapping[str, Any], weights: Mapping[str, Any], strengths: Mapping[str, Any]
+    ) -> Any:
+        """Gradients of the weights that groups hold, with the subgradient added; a pure function."""
+        extra = group_subgradient([g.penalised for g in self._state.groups.values()], weights, strengths)
+        return {
+            path: grads[path] + ops.cast(extra[path], grads[path].dtype) for path in extra if path in grads
+        }
+
+    def _weights(self) -> dict[str, Any]:
+        return {path: ops.convert_to_tensor(v) for path, v in self._state.targets.items()}
+
     def _prune(self, learning_rate: Any, steps: Any, updated: Any) -> None:
-        """Threshold or proximal step, then deadlines; every weight is read once and written once."""
-        groups = self._state.groups.values()
-        weights: dict[str, Any] = {path: ops.convert_to_tensor(v) for path, v in self._state.targets.items()}
-        factors = {g.penalised.name: self._time_factors(g, steps, updated) for g in groups}
-        if self.method == "proximal" and self.initial_strength is not None:
-            for group in groups:
-                shrunk = shrink_factors(
-                    squared_norms(group.penalised, weights), learning_rate * group.strength
-                )
-                if updated is not None:
-                    shrunk = ops.where(updated, shrunk, ops.ones_like(shrunk))
-                factors[group.penalised.name] = factors[group.penalised.name] * shrunk
-        new = scale_all([g.penalised for g in groups], weights, factors)
-        if self.method == "subgradient":
-            new = {path: self._threshold(path, value) for path, value in new.items()}
-        for group in groups:
-            if group.biases is not None:
-                new |= scale(group.biases, {**weights, **new}, self._present(group, steps))
-        for path, value in new.items():
+        groups = self._state.groups.items()
+        strengths = {name: ops.convert_to_tensor(g.strength) for name, g in groups}
+        deadlines = {name: ops.convert_to_tensor(g.deadline) for name, g in groups}
+        steps = ops.cast(steps, self.start_epoch.dtype)
+        pruned = self._state.shrink(self._weights(), strengths, deadlines, learning_rate, steps, updated)
+        for path, value in pruned.items():
             self.assign(self._state.targets[path], value)
 
-    def _time_factors(self, group: _Group, steps: Any, updated: Any) -> Any:
-        """1 - 1/n for units that have to be 0 in n steps, 0 from then on, 1 for the others."""
-        left = ops.maximum(group.deadline - ops.cast(steps, group.deadline.dtype) + 1, 1)
-        # Not 1 - 1 / left: a vectorized reciprocal of 1 need not be exactly 1.
-        factors = ops.cast(left - 1, "float32") / ops.cast(left, "float32")
-        if updated is not None:
-            factors = ops.where(ops.logical_or(updated, left == 1), factors, ops.ones_like(factors))
-        return ops.where(ops.convert_to_tensor(group.deadline) < 0, ops.ones_like(factors), factors)
-
-    def _present(self, group: _Group, steps: Any) -> Any:
-        """1 for units that are still there, 0 for those whose deadline has come."""
-        deadline = ops.convert_to_tensor(group.deadline)
-        due = ops.logical_and(deadline >= 0, deadline <= ops.cast(steps, deadline.dtype))
-        return 1.0 - ops.cast(due, "float32")
+    def _shrink(
+        self,
+        weights: Mapping[str, Any],
+        strengths: Mapping[str, Any],
+        deadlines: Mapping[str, Any],
+        learning_rate: Any,
+        steps: Any,
+        updated: Any,
+    ) -> dict[str, Any]:
+        """Proximal step or threshold, and deadlines: the new weights; a pure function."""
+        groups = self._state.groups
+        penalised = [g.penalised for g in groups.values()]
+        factors = {name: _time_factors(deadlines[name], steps, updated) for name in groups}
+        if self.method == "proximal" and self.initial_strength is not None:
+            for s in penalised:
+                shrunk = shrink_factors(squared_norms(s, weights), learning_rate * strengths[s.name])
+                if updated is not None:
+                    shrunk = ops.where(updated, shrunk, ops.ones_like(shrunk))
+                factors[s.name] = factors[s.name] * shrunk
+        new = scale_all(penalised, weights, factors)
+        if self.method == "subgradient" and self.initial_strength is not None:
+            new = {path: self._threshold(path, value) for path, value in new.items()}
+        for name, group in groups.items():
+            if group.biases is not None:
+                new |= scale(group.biases, {**weights, **new}, _present(deadlines[name], steps))
+        return new
 
     def _threshold(self, path: str, value: Any) -> Any:
         small = ops.abs(value) < self.threshold  # False for NaN, which so stays visible
@@ -300,9 +322,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def enforce(self) -> None:
         """Sets the units whose deadline has come to 0 right now, outside of a step."""
-        steps = ops.convert_to_tensor(self.iterations)
+        steps = ops.cast(ops.convert_to_tensor(self.iterations), self.start_epoch.dtype)
         for group in self._state.groups.values():
-            present = self._present(group, steps)
+            present = _present(ops.convert_to_tensor(group.deadline), steps)
             for structure in filter(None, (group.penalised, group.biases)):
                 for path, value in scale(structure, self._state.targets, present).items():
                     self._state.targets[path].assign(value)
@@ -388,6 +410,21 @@ def _check_inner(inner: Any) -> None:
             "Invalid value for argument `inner_optimizer`. Expected a keras.optimizers.Optimizer that is no "
             f"SparseOptimizer itself. Received: inner_optimizer={inner!r}"
         )
+
+
+def _time_factors(deadlines: Any, steps: Any, updated: Any) -> Any:
+    """(n - 1) / n for units that have to be 0 in n steps, 0 from then on, 1 for the others."""
+    left = ops.maximum(deadlines - steps + 1, 1)
+    # Not 1 - 1 / left: a vectorized reciprocal of 1 need not be exactly 1.
+    factors = ops.cast(left - 1, "float32") / ops.cast(left, "float32")
+    if updated is not None:
+        factors = ops.where(ops.logical_or(updated, left == 1), factors, ops.ones_like(factors))
+    return ops.where(deadlines < 0, ops.ones_like(factors), factors)
+
+
+def _present(deadlines: Any, steps: Any) -> Any:
+    """1 for units that are still there, 0 for those whose deadline has come."""
+    return 1.0 - ops.cast(ops.logical_and(deadlines >= 0, deadlines <= steps), "float32")
 
 
 def _paths(group: _Group) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -33,13 +34,11 @@ def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
     clones: dict[int, Any] = {}
     small = _clone_graph(model, _Cloner(trace, removed, clones))
     cuts = _cuts(trace, removed)
-    layers = {id(layer): layer for layer in _leaves(model)}
-    for identity, layer in layers.items():
-        for old, new in zip(variables_of(layer), variables_of(clones[identity]), strict=True):
+    parts = {id(part): part for part in _parts(model)}
+    for part in (part for part in parts.values() if not is_graph(part)):
+        for old, new in zip(variables_of(part), variables_of(clones[id(part)]), strict=True):
             new.assign(take(to_numpy(old), cuts.get(id(old), ())))
-    small.trainable = model.trainable
-    for identity, layer in layers.items():
-        clones[identity].trainable = layer.trainable
+    _freeze_alike([(model, small), *((part, clones[identity]) for identity, part in parts.items())])
     if model.compiled:
         _compile_like(small, model, cuts)
     return small
@@ -65,14 +64,20 @@ class _Cloner:
             self._clones[id(layer)] = self._clone(layer)
         return self._clones[id(layer)]
 
+    def _fields_of(self, layer: Any) -> dict[tuple, int]:
+        return self._fields.get(self._keys.get(id(layer), ""), {})
+
     def _clone(self, layer: Any) -> Any:
         if is_graph(layer):
-            return _clone_graph(layer, self)
+            return _clone_graph(layer, self, self._fields_of(layer))
         if not isinstance(layer, keras.layers.Layer):
             return layer  # a keras.ops operation has neither weights nor state
         config = _without_build(copy.deepcopy(layer.get_config()))
-        for field, value in self._fields.get(self._keys.get(id(layer), ""), {}).items():
+        for field, value in self._fields_of(layer).items():
             _set_field(config, field, value)
+        for key in config:
+            if inspect.isfunction(getattr(layer, key, None)):  # an activation needn't be registered
+                config[key] = getattr(layer, key)
         return type(layer).from_config(config)
 
 
@@ -94,25 +99,49 @@ def _set_field(config: Any, field: tuple[str | int, ...], value: int) -> None:
     config[last] = value
 
 
-def _clone_graph(model: Any, clone: Callable[[Any], Any]) -> Any:
-    """The same graph over cloned layers. Not compiled: user functions in the compile config need no registration."""
+def _clone_graph(model: Any, clone: Callable[[Any], Any], sizes: Mapping[tuple, int] | None = None) -> Any:
+    """The same graph over cloned layers. Not compiled: user functions in the compile config need no registration.
+
+    Args:
+        model: Sequential or Functional.
+        clone: Clones one layer.
+        sizes: ("inputs", index, axis) -> the new size of an inner model's input.
+    """
     if isinstance(model, keras.Sequential):
-        first = model.inputs[0]
-        entry = keras.Input(batch_shape=first.shape, dtype=first.dtype, name=first.name)
+        entry = _entry(0, model.inputs[0], sizes or {})
         return type(model)([entry, *(clone(layer) for layer in model.layers)], name=model.name)
     view = keras.Model(model.input, model.output, name=model.name)
-    copied = keras.models.clone_model(view, clone_function=clone)
+    entries = [_entry(i, x, sizes or {}) for i, x in enumerate(tree.flatten(model.input))]
+    copied = keras.models.clone_model(
+        view, input_tensors=tree.pack_sequence_as(model.input, entries), clone_function=clone
+    )
     if type(model) is type(view):
         return copied
     return type(model)(inputs=copied.input, outputs=copied.output, name=model.name)
 
 
-def _leaves(model: Any) -> Iterator[Any]:
+def _entry(index: int, tensor: Any, sizes: Mapping[tuple, int]) -> Any:
+    shape = [sizes.get(("inputs", index, axis), size) for axis, size in enumerate(tensor.shape)]
+    return keras.Input(batch_shape=shape, dtype=tensor.dtype, sparse=tensor.sparse, name=tensor.name)
+
+
+def _parts(model: Any) -> Iterator[Any]:
+    """All layers and inner models, an inner model before its own layers."""
     for layer in model.layers:
-        if is_graph(layer):
-            yield from _leaves(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
+        if not isinstance(layer, keras.layers.InputLayer):
             yield layer
+        if is_graph(layer):
+            yield from _parts(layer)
+
+
+def _freeze_alike(pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Copies what is frozen. Setting `trainable` of a layer sets all within it, so it is only set where it differs."""
+    for old, new in pairs:
+        if new.trainable != old.trainable:
+            new.trainable = old.trainable
+    for old, new in pairs:
+        for variable, copied in zip(old.variables, new.variables, strict=True):
+            copied.trainable = variable.trainable
 
 
 def _cuts(trace: Trace, removed: Removed) -> Cuts:
@@ -175,12 +204,23 @@ def _plain_optimizer(entry: Any) -> Any:
 
 def _carry_state(old: list[Any], new: list[Any], variables: list[Any], cuts: Cuts) -> None:
     """Copies every state variable; one that belongs to a weight is cut as the weight is."""
-    prefixes = {f"{v.path.replace('/', '_')}_": v for v in variables}
+    seen: dict[str, int] = {}
     for source, target in zip(old, new, strict=True):
         value = to_numpy(source)
-        if value.shape != tuple(target.shape):
-            name = source.path.rpartition("/")[2]
-            owners = [v for p, v in prefixes.items() if name.startswith(p) and tuple(v.shape) == value.shape]
-            value = take(value, cuts.get(id(owners[-1]), ())) if owners else value
+        name = source.path.rpartition("/")[2]
+        owners = _owners(name, variables)
+        index = seen[name] = seen.get(name, -1) + 1  # two weights may have one path
+        owner = owners[index] if index < len(owners) else None
+        if owner is not None and value.shape == tuple(owner.shape):
+            value = take(value, cuts.get(id(owner), ()))
         if value.shape == tuple(target.shape):  # factored moments (Adafactor) start afresh
             target.assign(value)
+
+
+def _owners(name: str, variables: list[Any]) -> list[Any]:
+    """The weights whose path a state variable's name begins with: the longest such path."""
+    paths = [f"{v.path.replace('/', '_')}_" for v in variables]
+    longest = max((len(path) for path in paths if name.startswith(path)), default=0)
+    return [
+        v for v, path in zip(variables, paths, strict=True) if len(path) == longest and name.startswith(path)
+    ]

@@ -105,11 +105,11 @@ class Trace:
         """
         structure = self[name]
         values = {path: to_numpy(self.weights[path]) for path in structure.paths}
-        silent = np.ones(structure.size, bool)
+        writers = [part for part in structure.slices if part.role is Role.INCOMING]
+        silent = np.full(structure.size, bool(writers))
         deaf_readers = np.ones(structure.size, bool)
-        for part in structure.slices:
-            if part.role is Role.INCOMING:
-                silent &= _all_zero(part, values[part.path], structure.size)
+        for part in writers:
+            silent &= _all_zero(part, values[part.path], structure.size)
         for part in structure.slices:
             if part.role is Role.OUTGOING:
                 zero = _all_zero(part, values[part.path], structure.size)
@@ -270,10 +270,11 @@ class Walker:
     ) -> Any:
         """Applies a layer's rule and returns the signals of its outputs."""
         call = Call(self, layer, args, kwargs, name=name, owner=owner, field=field, outputs=outputs)
-        if is_graph(layer):
-            inner_owner = owner if field else ""
-            return self.walk(layer, call.inputs, prefix=f"{name}/", owner=inner_owner, field=field)
         self.layers.setdefault(owner, layer)
+        if is_graph(layer):
+            _resize_entries(call)
+            inner_owner = owner if call.wrapped else ""
+            return self.walk(layer, call.inputs, prefix=f"{name}/", owner=inner_owner, field=field)
         rule = rule_for(layer)
         signals = self._unknown(call) if rule is None else rule(call)
         return list(outputs) if signals is None else signals
@@ -291,6 +292,26 @@ class Walker:
                 if len(variable.shape) >= 2 and variable.trainable:
                     call.multiplies(variable)
         return list(call.outputs) or Signal((None, None))
+
+
+def _resize_entries(call: Call) -> None:
+    """An inner model's inputs shrink with what is fed to them; a wrapped one is rebuilt from its config."""
+    for index, (signal, entry) in enumerate(zip(call.inputs, tree.flatten(call.layer.inputs), strict=True)):
+        for axis in {p.axis for p in signal.placements}:
+            there = Signal((), tuple(p for p in signal.placements if p.axis == axis))
+            place: tuple[str | int, ...] = ("inputs", index)
+            if call.wrapped:
+                place = (*_config_index(call.layer, _entry_name(call.layer, index)), "batch_shape")
+            axis += len(entry.shape)
+            call.resizes(there, *place, axis, value=entry.shape[axis])
+
+
+def _entry_name(model: Any, index: int) -> str:
+    """Name of an input's layer; the input tensor may have another."""
+    config = model.get_config()
+    if isinstance(model, keras.Sequential):
+        return config["layers"][0]["config"]["name"]
+    return [name for name in tree.flatten(config["input_layers"]) if isinstance(name, str)][index]
 
 
 def _config_index(model: Any, name: str) -> tuple[str | int, ...]:

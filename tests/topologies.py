@@ -47,11 +47,13 @@ class Topology:
         build: Builds the model, afresh each time.
         structures: What can be pruned, by name.
         pinned: What can't: name -> a word of the reason.
+        loadable: Whether Keras itself can load what it saved of such a model.
     """
 
     build: Callable[[], keras.Model]
     structures: Mapping[str, Units]
     pinned: Mapping[str, str]
+    loadable: bool = True
 
 
 ZOO: dict[str, Topology] = {}
@@ -59,11 +61,13 @@ OUT = {"out": "output of the model"}
 WAYS = {"incoming": (Role.INCOMING,), "outgoing": (Role.OUTGOING,), "both": (Role.INCOMING, Role.OUTGOING)}
 
 
-def topology(structures: Mapping[str, Units], pinned: Mapping[str, str] = OUT) -> Callable:
+def topology(
+    structures: Mapping[str, Units], pinned: Mapping[str, str] = OUT, *, loadable: bool = True
+) -> Callable:
     """Puts the decorated builder into the zoo under its own name."""
 
     def add(build: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
-        ZOO[build.__name__] = Topology(build, structures, pinned)
+        ZOO[build.__name__] = Topology(build, structures, pinned, loadable)
         return build
 
     return add
@@ -555,6 +559,25 @@ def nested_twice():
     return keras.Sequential([sequence(), outer, out()])
 
 
+@topology({"before": Units(5), "each/lstm": Units(4), "each/dense": dense(3)})
+def time_distributed_model_reads_units():
+    inner = keras.Sequential([layers.LSTM(4, name="lstm"), layers.Dense(3, name="dense")], name="inner")
+    x = keras.Input((STEPS, 3, FEATURES), name="x")
+    y = layers.TimeDistributed(layers.LSTM(5, return_sequences=True), name="before")(x)
+    return keras.Model(x, out()(layers.TimeDistributed(inner, name="each")(y)))
+
+
+@topology({"before": Units(5), "outer/middle/inner/lstm": Units(4), "outer/middle/dense": dense(3)})
+def units_enter_models_within_models():
+    inner = keras.Sequential([sequence(5), layers.Dropout(0.1), layers.LSTM(4, name="lstm")], name="inner")
+    y = sequence(5)
+    middle = keras.Model(y, layers.Dense(3, name="dense")(inner(y)), name="middle")
+    z = sequence(5, name="z")
+    outer = keras.Model({"z": z}, [middle(z)], name="outer")
+    x = sequence()
+    return keras.Model(x, out()(outer({"z": layers.LSTM(5, return_sequences=True, name="before")(x)})[0]))
+
+
 @topology({"inner/lstm": Units(4), "inner/dense": dense(3)})
 def same_nested_model_called_twice():
     a, b = sequence(name="a"), sequence(name="b")
@@ -562,7 +585,7 @@ def same_nested_model_called_twice():
     return keras.Model([a, b], out()(layers.Concatenate()([inner(a), inner(b)])))
 
 
-@topology({"b/inner/lstm": Units(4)}, {"a/end": "output", "b/end": "output"})
+@topology({"b/inner/lstm": Units(4)}, {"a/end": "output", "b/end": "output"}, loadable=False)
 def same_nested_model_in_two_others():
     x = sequence()
     inner = keras.Sequential([sequence(), layers.LSTM(4, name="lstm")], name="inner")
@@ -596,7 +619,7 @@ def nested_model_with_several_ends():
     return keras.Model([c, d], out()(layers.Concatenate()([y, ends["state"], ends["other"]])))
 
 
-@topology({}, {"lstm": "output", "inner/dense": "output"})
+@topology({}, {"lstm": "output", "inner/dense": "output"}, loadable=False)
 def nested_model_as_output():
     inner = keras.Sequential(
         [sequence(), layers.LSTM(4, return_sequences=True, name="lstm"), layers.Dense(3, name="dense")], name="inner"
@@ -700,12 +723,17 @@ def dense_stack():
     )
 
 
-@topology({"lstm": Units(4)}, {"a": "activation", "b": "activation", **OUT})
+def _centered(x):
+    """Not registered with Keras."""
+    return x - ops.mean(x, axis=-1, keepdims=True)
+
+
+@topology({"lstm": Units(4)}, {"a": "activation", "b": "activation", **OUT}, loadable=False)
 def dense_activations_over_units():
     return chain(
         layers.LSTM(4, name="lstm"),
         layers.Dense(5, activation="softmax", name="a"),
-        layers.Dense(3, activation=lambda x: x - ops.mean(x, axis=-1, keepdims=True), name="b"),
+        layers.Dense(3, activation=_centered, name="b"),
     )
 
 
@@ -956,13 +984,13 @@ def a_sum_with_one_part_not_0_at_0():
     return keras.Model(x, out()(layers.Add()([a, b])))
 
 
-@topology({"lstm": Units(4), "weight": dense(1), "other": Units(5, silent=False)})
+@topology({"lstm": Units(5), "other": Units(6, silent=False)}, {"weight": "spreads it over all units", **OUT})
 def merged_with_one_number_per_step():
     """Broadcast over the units: they may go, whatever the one number is."""
     x = sequence()
     weight = layers.Dense(1, activation="sigmoid", name="weight")(x)
-    y = layers.LSTM(4, return_sequences=True, name="lstm")(x)
-    z = layers.LSTM(5, return_sequences=True, name="other")(x)
+    y = layers.LSTM(5, return_sequences=True, name="lstm")(x)
+    z = layers.LSTM(6, return_sequences=True, name="other")(x)
     return keras.Model(x, out()(layers.Concatenate()([layers.Multiply()([y, weight]), layers.Add()([z, weight])])))
 
 
@@ -1308,12 +1336,17 @@ def batch_normalization_read_without_a_weight():
     )
 
 
-@topology({}, {"a": "normalizes", "b": "normalizes", "c": "normalizes", "d": "normalizes", **OUT})
+@topology({"lstm": Units(4, deaf=False)})
+def unit_normalization():
+    """A unit that is 0 adds nothing to the norm of the others."""
+    return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.UnitNormalization())
+
+
+@topology({}, {"a": "normalizes", "b": "normalizes", "c": "normalizes", **OUT})
 def normalizations_over_units():
     x = sequence()
-    norms = [layers.LayerNormalization(), layers.GroupNormalization(2), layers.UnitNormalization(),
-             layers.RMSNormalization()]  # fmt: skip
-    parts = [norm(layers.LSTM(4, return_sequences=True, name=n)(x)) for norm, n in zip(norms, "abcd", strict=True)]
+    norms = [layers.LayerNormalization(), layers.GroupNormalization(2), layers.RMSNormalization()]
+    parts = [norm(layers.LSTM(4, return_sequences=True, name=n)(x)) for norm, n in zip(norms, "abc", strict=True)]
     return keras.Model(x, out()(layers.Concatenate()(parts)))
 
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,11 +69,14 @@ class BenchmarkReport:
     def __str__(self) -> str:
         names = _short_names([row.path for row in self.rows])
         width = max(len("file"), *(len(name) for name in names))
-        head = f"{'file':<{width}}  {'min ms':>9}  {'median ms':>9}  {'p95 ms':>9}  {'init ms':>9}  {'peak MB':>8}  {'size MB':>8}"
+        titles = [
+            f"{title:>9}" for title in ("min ms", "median ms", "p95 ms", "init ms", "peak MB", "size MB")
+        ]
+        head = "  ".join([f"{'file':<{width}}", *titles])
         lines = [head]
         for name, row in zip(names, self.rows, strict=True):
             times = "  ".join(f"{ms:>9.3f}" for ms in (row.min_ms, row.median_ms, row.p95_ms, row.init_ms))
-            lines.append(f"{name:<{width}}  {times}  {row.peak_mb:>8.1f}  {row.size_bytes / 1024**2:>8.2f}")
+            lines.append(f"{name:<{width}}  {times}  {row.peak_mb:>9.1f}  {row.size_bytes / 1024**2:>9.2f}")
         threads = self.rows[0].threads
         lines.append(
             f"{threads} thread{'s' if threads > 1 else ''}, {self.rows[0].runs} calls each, {self.machine}"
@@ -222,7 +226,9 @@ def _saved(inputs: Mapping[str, np.ndarray] | None):
         )
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "inputs.npz")
-        np.savez(file, **{name: np.asarray(value) for name, value in inputs.items()})
+        # The prefix keeps an input called "file" apart from savez's own argument.
+        named: dict[str, Any] = {f"input {name}": np.asarray(value) for name, value in inputs.items()}
+        np.savez(file, **named)
         yield file
 
 
@@ -242,6 +248,9 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.questions, self.answers = self.process.stdin, self.process.stdout
         try:
             self.loaded = self._ask(json.dumps(self.order))
         except BaseException:
@@ -253,7 +262,7 @@ class _Worker:
     def __exit__(self, *_) -> None:
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.questions, self.answers):
             with contextlib.suppress(OSError):
                 pipe.close()
 
@@ -279,12 +288,12 @@ class _Worker:
 
     def _ask(self, line: str) -> dict:
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
+            self.questions.write(line + "\n")
+            self.questions.flush()
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.register(self.answers, selectors.EVENT_READ)
             ready = selector.select(timeout=_SILENCE_S)
-        answer = self.process.stdout.readline() if ready else ""
+        answer = self.answers.readline() if ready else ""
         if not answer:
             raise ExportError(
                 f"LiteRT {'crashed on' if ready else 'is stuck in'} {str(self.path)!r}: the file is damaged or cut "
@@ -293,8 +302,8 @@ class _Worker:
         answer = json.loads(answer)
         if "error" in answer:
             raise ExportError(
-                f"LiteRT can't run {str(self.path)!r} ({answer['error']}); a damaged file has to be exported again, and "
-                "`inputs` must have the file's input names and shapes."
+                f"LiteRT can't run {str(self.path)!r} ({answer['error']}); a damaged file has to be "
+                "exported again, and `inputs` must have the file's input names and shapes."
             )
         return answer
 

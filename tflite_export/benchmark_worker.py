@@ -19,7 +19,8 @@ def resident_mb() -> tuple[float, float]:
     try:
         with open("/proc/self/status") as file:
             fields = dict(line.split(":", 1) for line in file if line.startswith("Vm"))
-        return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+        now, peak = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+        return now, peak
     except (OSError, KeyError):
         import resource
 
@@ -40,7 +41,7 @@ def reset_peak() -> None:
 
 def load(path: str, threads: int, inputs: str | None, steps: int) -> tuple[Interpreter, dict]:
     """An interpreter ready to run on sensible inputs, and what loading it took."""
-    given = dict(np.load(inputs)) if inputs else {}
+    given = {name.removeprefix("input "): x for name, x in np.load(inputs).items()} if inputs else {}
     reset_peak()
     before, _ = resident_mb()
     start = time.perf_counter()

@@ -16,8 +16,8 @@ import numpy as np
 from .census import operators
 from .errors import ExportError
 from .files import check_writable, write_whole
-from .quantize import recipe
 from .precision import as_float32
+from .quantize import recipe
 from .signature import as_functional, inner_layers
 from .verify import signatures
 from .verify import verify as verify_export
@@ -184,7 +184,8 @@ def _check(batch_size, time_steps, streaming, representative_data) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ExportError(
-                f"Invalid value for argument `{name}`. Expected a whole number of at least 1. Received: {name}={value!r}"
+                f"Invalid value for argument `{name}`. Expected a whole number of at least 1. "
+                f"Received: {name}={value!r}"
             )
     if streaming:
         raise ExportError(

@@ -54,7 +54,7 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        mend = _MENDS.get(error.errno, error.strerror or str(error))
+        mend = _MENDS.get(error.errno or 0, error.strerror or str(error))
         raise ExportError(f"Can't write {str(path)!r}: {mend}. Nothing was changed.") from error
 
 

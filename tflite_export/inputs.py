@@ -78,7 +78,7 @@ def _notes(layer, kinds: list[InputKind]) -> bool:
     bound = next(
         (getattr(layer, n) for n in ("input_dim", "num_tokens", "num_classes") if _whole(layer, n)), None
     )
-    if bound is None or getattr(layer, "weights", ()) and not isinstance(layer, keras.layers.Embedding):
+    if bound is None or (getattr(layer, "weights", ()) and not isinstance(layer, keras.layers.Embedding)):
         return False
     for kind in kinds:
         kind.limit(bound)

@@ -6,6 +6,7 @@ Run as `python -m tflite_export.tensorflow_worker IN.keras OUT.tflite OPTIONS`, 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -21,11 +22,11 @@ def main(source: str, target: str, options: str) -> str | None:
         # The file comes from the parent a moment ago: its Lambda layers are as safe as the model in the parent.
         model = keras.models.load_model(source, compile=False, safe_mode=False)
     except (TypeError, ValueError, ImportError) as error:
-        line = str(error).split("\n")[0]
+        unknown = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
+        reason = f"it doesn't know {unknown[1]!r}" if unknown else str(error).split("\n")[0]
         return (
-            f"The model can't be rebuilt on the TensorFlow backend, which the export needs ({line}); a custom layer "
-            "must be registered with keras.saving.register_keras_serializable in a module of keras_iss, or set "
-            "KERAS_BACKEND=tensorflow, load the model there and export it."
+            f"The model can't be rebuilt on the TensorFlow backend, which the export needs: {reason}. Set "
+            "KERAS_BACKEND=tensorflow, load the model there with its custom_objects, and export it."
         )
     try:
         Path(target).write_bytes(convert(model, **json.loads(options)))

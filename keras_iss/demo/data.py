@@ -38,7 +38,7 @@ class Corpus:
     topics: tuple[int, int]
 
 
-def load(*, steps: int = STEPS, limit: int | None = None) -> Corpus:
+def load(*, steps: int = STEPS, limit: int | None = None, validation_limit: int | None = None) -> Corpus:
     """Reads the text and splits it by topic.
 
     Topics quote each other's paragraphs, so a paragraph stays only where it first stands: nothing that the model is
@@ -46,7 +46,7 @@ def load(*, steps: int = STEPS, limit: int | None = None) -> Corpus:
 
     Args:
         steps: Characters per window.
-        limit: At most so many training windows; a quarter as many validation windows.
+        limit, validation_limit: At most so many training and validation windows, spread evenly over the text.
 
     Returns:
         The corpus; the same for every run on the same Python version.
@@ -60,17 +60,22 @@ def load(*, steps: int = STEPS, limit: int | None = None) -> Corpus:
     characters = (UNKNOWN, *sorted(set(training)))
     x, y = windows(encode(training, characters), steps)
     validation_x, validation_y = windows(encode(validation, characters), steps)
-    few = None if limit is None else max(1, limit // 4)
+    chosen, held = _spread(len(x), limit), _spread(len(validation_x), validation_limit)
     return Corpus(
-        x=x[:limit],
-        y=y[:limit],
-        validation_x=validation_x[:few],
-        validation_y=validation_y[:few],
+        x=x[chosen],
+        y=y[chosen],
+        validation_x=validation_x[held],
+        validation_y=validation_y[held],
         characters=characters,
         read=sum(map(len, topics.values())),
         used=len(training) + len(validation),
         topics=(len(unique) - len(held_out), len(held_out)),
     )
+
+
+def _spread(count: int, limit: int | None) -> np.ndarray:
+    """Places of at most `limit` out of `count`, evenly spread."""
+    return np.linspace(0, count - 1, min(count, limit or count)).astype(int)
 
 
 def without_repeats(topics: Mapping[str, str]) -> dict[str, str]:

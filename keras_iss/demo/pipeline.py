@@ -29,7 +29,7 @@ def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict
         The results but for what `keras_iss.demo.run` adds.
     """
     seconds: dict[str, float] = {}
-    corpus = data.load(limit=plan.windows)
+    corpus = data.load(limit=plan.windows, validation_limit=plan.validation_windows)
     keras.utils.set_random_seed(seed)
     dense = training.build(plan, len(corpus.characters))
     start = dense.get_weights()

@@ -26,7 +26,7 @@ class Plan:
         warmup, ramp, finetune: Epochs of each phase; the dense model trains for as many in all.
         batch_size: Windows per step.
         learning_rate: The first one; it falls to 0 along a cosine in both trainings.
-        windows: At most so many training windows; None for all.
+        windows, validation_windows: At most so many of each; None for all.
         runs: Timed calls per file.
     """
 
@@ -38,6 +38,7 @@ class Plan:
     batch_size: int = 32
     learning_rate: float = 0.01
     windows: int | None = None
+    validation_windows: int | None = None
     runs: int = 200
 
     @property
@@ -46,7 +47,17 @@ class Plan:
         return self.warmup + self.ramp + self.finetune
 
 
-QUICK = Plan(units=64, embedding=32, warmup=1, ramp=1, finetune=1, batch_size=16, windows=800, runs=40)
+QUICK = Plan(
+    units=64,
+    embedding=32,
+    warmup=1,
+    ramp=1,
+    finetune=1,
+    batch_size=16,
+    windows=800,
+    validation_windows=160,
+    runs=40,
+)
 
 
 def build(plan: Plan, characters: int) -> keras.Model:

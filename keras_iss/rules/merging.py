@@ -23,7 +23,9 @@ def _merge(call: Call, *, product: bool = False) -> Signal:
     wide = [s for s in signals if any(s.shape[axis] != 1 for axis in axes)] or signals
     if not call.joins(wide, f"{call.name} merges it with something that can't shrink along with it"):
         return wide[0].passed(zero=False)
-    others = len(signals) - len(wide) + _scalars(call)  # one number for all units of a step
+    narrow = [s for s in signals if s not in wide]
+    call.pins(narrow, f"{call.name} spreads it over all units of something else")
+    others = len(narrow) + _numbers(call)
     return _united(wide, any if product else lambda zeros: all(zeros) and not others)
 
 
@@ -33,9 +35,10 @@ def _united(signals: Sequence[Signal], zero: Callable[[Iterable[bool]], bool]) -
     return signals[0].with_zeros([zero(unit) for unit in flags])
 
 
-def _scalars(call: Call) -> int:
-    """Numbers and arrays among the arguments of `x + 1`."""
-    return sum(not isinstance(a, (Signal, list, tuple)) and a is not None for a in call.args)
+def _numbers(call: Call) -> int:
+    """Numbers among the arguments of `x + 1` that aren't 0."""
+    others = (a for a in call.args if not isinstance(a, (Signal, list, tuple)) and a is not None)
+    return sum(not (isinstance(a, (int, float)) and a == 0) for a in others)
 
 
 def _product(call: Call) -> Signal:

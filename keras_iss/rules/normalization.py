@@ -37,7 +37,14 @@ def _layer_normalization(call: Call) -> Signal | None:
     return signal.passed(zero=False)
 
 
+def _unit_normalization(call: Call) -> Signal:
+    """x / ||x||: a unit that is 0 adds nothing to the norm and stays 0."""
+    call.reads_without_weight(call.inputs[0])
+    return call.inputs[0].passed()
+
+
 register(layers.BatchNormalization, _batch_normalization)
 register(layers.LayerNormalization, _layer_normalization)
-for _class in (layers.GroupNormalization, layers.RMSNormalization, layers.UnitNormalization):
+register(layers.UnitNormalization, _unit_normalization)
+for _class in (layers.GroupNormalization, layers.RMSNormalization):
     register(_class, _mixes_units)

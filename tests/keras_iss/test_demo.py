@@ -14,7 +14,17 @@ from keras_iss import demo
 from keras_iss.demo import charts, data, page, pipeline, training
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-TINY = training.Plan(units=24, embedding=8, warmup=1, ramp=1, finetune=1, batch_size=16, windows=96, runs=3)
+TINY = training.Plan(
+    units=24,
+    embedding=8,
+    warmup=1,
+    ramp=1,
+    finetune=1,
+    batch_size=16,
+    windows=96,
+    validation_windows=24,
+    runs=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +151,7 @@ def test_the_saved_models_are_the_ones_measured(finished):
         sum(kept) for kept in results["kept"].values()
     ]
     assert results["removed"] == 1 - keras_iss.report(small).macs / keras_iss.report(dense).macs
-    corpus = data.load(limit=TINY.windows)
+    corpus = data.load(validation_limit=TINY.validation_windows)
     for name, model in (("dense", dense), ("small", small)):
         bits, hits = training.bits_and_hits(
             model.predict(corpus.validation_x, verbose=0), corpus.validation_y
@@ -169,7 +179,7 @@ def test_both_trainings_have_a_figure_for_every_epoch_and_begin_alike(finished):
 
 
 def test_both_trainings_take_the_same_number_of_steps():
-    corpus = data.load(limit=40)
+    corpus = data.load(limit=40, validation_limit=10)
     iterations = []
     for train in (training.train_dense, training.train_small):
         model = training.build(TINY, len(corpus.characters))

@@ -1,5 +1,6 @@
 """What `SparseOptimizer` does in a step, against numpy; on every backend; under every optimizer."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,17 +10,15 @@ import keras
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from learning_scenarios import FIRST, SCENARIOS, SECOND, data, sparse, train, two_layers
-
 from keras_iss.optimizers import SparseOptimizer
 from keras_iss.tracing import trace
+from tests.keras_iss.learning_scenarios import FIRST, SCENARIOS, SECOND, data, sparse, train, two_layers
 
 ROOT = Path(__file__).parents[2]
 
 
 def groups(model):
-    """[(unit's weights as (index in trainable_variables, where in it)) for each unit of both layers], from the paper."""
+    """For each unit of both layers, from the paper's figure 3: [(index in trainable_variables, where in it)]."""
     place = {id(v): i for i, v in enumerate(model.trainable_variables)}
     first, second, dense = (model.get_layer(name) for name in ("first", "second", "dense"))
     found = []
@@ -54,7 +53,7 @@ def test_subgradient_method_is_the_paper_s_recipe_step_for_step():
         SparseOptimizer(inner, [found["first"], found["second"]], strength=strength, method="subgradient",
                         threshold=threshold), "mse",
     )  # fmt: skip
-    penalised = [2 == len(w.shape) for w in model.trainable_variables]
+    penalised = [len(w.shape) == 2 for w in model.trainable_variables]
     x, y = data()
     clipped, zeros = 0, 0
     for step in range(12):
@@ -211,7 +210,7 @@ def test_gradient_accumulation_shrinks_only_when_weights_are_updated():
     for _ in range(6):
         optimizer.apply(nothing, model.trainable_variables)
         seen.append(optimizer.norms("second"))
-    changed = [not np.array_equal(a, b) for a, b in zip(seen, seen[1:], strict=False)]
+    changed = [not np.array_equal(a, b) for a, b in itertools.pairwise(seen)]
     assert changed == [False, False, True, False, False, True]
 
 
@@ -240,16 +239,10 @@ def test_threshold_leaves_weights_outside_of_the_structures_alone():
     kinds = {len(v.shape): bool(np.any(np.asarray(v))) for v in model.trainable_variables}
     assert kinds == {2: False, 1: True}, "kernels all zero, biases as they were"
 
-    model = keras.Sequential(
-        [
-            keras.Input((7, 5)),
-            keras.layers.LSTM(4, return_sequences=True, name="lstm"),
-            keras.layers.Flatten(),
-        ]
-    )
-    wide = keras.layers.Dense(2, name="dense")
-    inputs = keras.Input((3,))
-    both = keras.Model([model.input, inputs], wide(keras.layers.Concatenate()([model.output, inputs])))
+    sequence, extra = keras.Input((7, 5)), keras.Input((3,))
+    units = keras.layers.Flatten()(keras.layers.LSTM(4, return_sequences=True, name="lstm")(sequence))
+    wide = keras.layers.Dense(2)
+    both = keras.Model([sequence, extra], wide(keras.layers.Concatenate()([units, extra])))
     optimizer = SparseOptimizer(
         keras.optimizers.SGD(0.1), [trace(both)["lstm"]], strength=1e-9, method="subgradient", threshold=1e6
     )

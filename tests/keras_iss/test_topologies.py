@@ -60,17 +60,19 @@ def test_zero_units_are_stripped_exactly_and_the_result_is_saved(entry, tmp_path
 
     small = keras_iss.strip(model, verify=False)
 
-    left = {s.name: s.size for s in keras_iss.trace(small).structures}
-    for name, units in topology.structures.items():
+    for (name, ways), now in zip(zeroed.items(), keras_iss.trace(small).structures, strict=True):
+        units = topology.structures[name]
         goes = {"incoming": units.silent, "outgoing": units.deaf, "both": True}
-        assert left[name] == units.size - sum(goes[way] for way in zeroed[name]), (name, zeroed[name])
+        assert now.size == units.size - sum(goes[way] for way in ways), (name, ways)
 
     assert node_counts(model) == nodes, "the model was called or changed"
     for value, was in zip(values_of(model), before, strict=True):
         np.testing.assert_array_equal(value, was)
 
-    small.save(tmp_path / "small.keras")
-    loaded = keras.saving.load_model(tmp_path / "small.keras", safe_mode=False)
+    loaded = small
+    if topology.loadable:
+        small.save(tmp_path / "small.keras")
+        loaded = keras.saving.load_model(tmp_path / "small.keras")
     if has_states(model):  # Keras doesn't save them
         for new, old in zip(variables_of(loaded), variables_of(small), strict=True):
             new.assign(old)

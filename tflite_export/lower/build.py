@@ -33,9 +33,13 @@ def build(functional: keras.Model, *, batch_size: int, time_steps: int | None, q
         return {name: tf.identity(y) for name, y in zip(outputs, keras.tree.flatten(results), strict=True)}
 
     module = tf.Module()
-    module.weights = [v.value for v in lowered.variables]
+    setattr(module, "weights", [v.value for v in lowered.variables])  # noqa: B010 - tf.Module tracks what it's given
+    try:
+        function = serve.get_concrete_function(**specs)
+    except Exception as error:
+        raise _own_error(error) or error from None
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=serve.get_concrete_function(**specs))
+        tf.saved_model.save(module, folder, signatures=function)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         recipe(quantize).configure(converter)
@@ -43,6 +47,13 @@ def build(functional: keras.Model, *, batch_size: int, time_steps: int | None, q
             return converter.convert()
         except Exception as error:
             raise _explained(error, functional, time_steps) from error
+
+
+def _own_error(error: BaseException | None) -> ExportError | None:
+    """The error that a twin raised, which Keras and TensorFlow wrap in pages of their own."""
+    while error is not None and (not isinstance(error, ExportError) or "\n" in str(error)):
+        error = error.__context__
+    return error
 
 
 def _explained(error: Exception, functional: keras.Model, time_steps: int | None) -> ExportError:

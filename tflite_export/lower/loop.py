@@ -46,17 +46,22 @@ def scan(
         The outputs (batch, time, units) or the last one (batch, units), and the final states.
     """
     step = _Step(cell, mask is not None, zero_masked)
-    inputs = [z] if mask is None else [z, mask]
+    inputs = [z]
+    if mask is not None:
+        # What stands in a masked step, NaN even, must not reach the states by way of 0 · NaN.
+        inputs = [tf.where(mask > 0.5, z, tf.zeros_like(z)), mask]
     carried = step.start(states)
     time = z.shape[1]
     if time == 1:
         carried = step([x[:, 0] for x in inputs], carried)
         outputs = _one_step(carried[0])
-    elif sequences and (time is None or time >= _SHORTEST_CHUNKED):
+    elif not sequences:
+        outputs, carried = None, _last(step, inputs, carried)
+    elif time is None or time >= _SHORTEST_CHUNKED:
         outputs, carried = _chunks(step, inputs, carried)
     else:
-        outputs, carried = _steps(step, inputs, carried, sequences)
-    return (outputs if sequences else carried[0]), step.states(carried)
+        outputs, carried = _steps(step, inputs, carried)
+    return (carried[0] if outputs is None or not sequences else outputs), step.states(carried)
 
 
 class _Step:
@@ -76,26 +81,35 @@ class _Step:
         new = self.cell.step(inputs[0], old)
         if not self.masked:
             return new
-        # Multiplying by 0 and 1 is exact, and unlike SELECT it stays inside the accelerated part of the graph.
+        # Multiplying by 0 and 1 is exact, and unlike SELECT it stays in the accelerated part of the graph.
         keep = inputs[1]
         drop = 1.0 - keep
         output = keep * new[0] if self.zero_masked else keep * new[0] + drop * carried[0]
         return [output, *(keep * n + drop * o for n, o in zip(new, old, strict=True))]
 
 
-def _steps(step, inputs, carried, sequences: bool, count=None):
-    """One loop over the steps (the first `count` of them); the outputs are None where they aren't wanted."""
+def _last(step, inputs, carried):
+    """One loop over the steps, of which only what the last one leaves is wanted."""
+    count = _length(inputs[0])
+
+    def body(t, carried):
+        return t + 1, step(_at(inputs, t), carried)
+
+    return tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), carried))[1]
+
+
+def _steps(step, inputs, carried, count=None):
+    """One loop over the steps (the first `count` of them) and the outputs of all of them."""
     count = _length(inputs[0]) if count is None else count
     # Every row of the buffer is overwritten, so it may start as anything of the right shape: zeros would be
     # stored in the file.
-    buffers = [inputs[0][:, :, : step.cell.units]] if sequences else []
+    buffer = inputs[0][:, :, : step.cell.units]
 
-    def body(t, buffers, carried):
-        carried = step([tf.gather(x, t, axis=1) for x in inputs], carried)
-        return t + 1, [_write(b, _one_step(carried[0]), t) for b in buffers], carried
+    def body(t, buffer, carried):
+        carried = step(_at(inputs, t), carried)
+        return t + 1, _write(buffer, _one_step(carried[0]), t), carried
 
-    _, buffers, carried = tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), buffers, carried))
-    return (buffers[0] if sequences else None), carried
+    return tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), buffer, carried))[1:]
 
 
 def _chunks(step, inputs, carried):
@@ -112,7 +126,7 @@ def _chunks(step, inputs, carried):
     def body(t, buffer, carried):
         parts = [tf.slice(x, [0, t, 0], [x.shape[0], chunk, x.shape[2]]) for x in inputs]
         count = chunk if whole else tf.minimum(chunk, length - t)
-        outputs, carried = _steps(step, parts, carried, True, count)
+        outputs, carried = _steps(step, parts, carried, count)
         return t + chunk, _write(buffer, outputs, t), carried
 
     _, buffer, carried = tf.while_loop(lambda t, *_: t < length, body, (tf.constant(0), buffer, carried))
@@ -128,6 +142,10 @@ def _chunk(time: int) -> int:
 
 def _length(x: tf.Tensor):
     return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+
+
+def _at(inputs: Sequence[tf.Tensor], t: tf.Tensor) -> list[tf.Tensor]:
+    return [tf.gather(x, t, axis=1) for x in inputs]
 
 
 def _one_step(x: tf.Tensor) -> tf.Tensor:

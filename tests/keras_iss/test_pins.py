@@ -1,0 +1,174 @@
+"""Why what is pinned is pinned: without the unit the outputs would be others, though it is 0 or nothing reads it.
+
+For each reason a model of n units is compared with one built with n - 1, the weights cut by hand.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_iss
+from tests.topologies import FEATURES, STEPS, Mean, inputs_for, outputs_of, randomise
+
+UNITS, GONE = 5, 1
+
+
+def chain(lstm, *parts):
+    return keras.Sequential([keras.Input((STEPS, FEATURES)), lstm, *parts, layers.Dense(2, name="out")])
+
+
+def lstm(units, **options):
+    return layers.LSTM(units, **{"return_sequences": True, "name": "lstm", **options})
+
+
+def _output(n):
+    return keras.Sequential([keras.Input((STEPS, FEATURES)), lstm(n)])
+
+
+def _residual(n):
+    x = keras.Input((STEPS, UNITS))
+    return keras.Model(x, layers.Dense(2)(layers.Add()([x, lstm(n)(x)])))
+
+
+def _beside_in_time(n):
+    x = keras.Input((STEPS, UNITS))
+    return keras.Model(x, layers.Dense(2)(layers.Concatenate(axis=1)([x, lstm(n)(x)])))
+
+
+def _states_are_inputs(n):
+    x, h, c = keras.Input((STEPS, FEATURES)), keras.Input((UNITS,)), keras.Input((UNITS,))
+    return keras.Model([x, h, c], layers.Dense(2)(lstm(n)(x, initial_state=[h, c])))
+
+
+def _shared_reader(n):
+    x = keras.Input((STEPS, UNITS))
+    reader = layers.Dense(2)
+    return keras.Model(x, [reader(x), reader(lstm(n)(x))])
+
+
+def _attention_to_an_input(n):
+    x = keras.Input((STEPS, UNITS))
+    return keras.Model(x, layers.Dense(2)(layers.Attention()([lstm(n)(x), x])))
+
+
+def _attention_to_sigmoids(n):
+    x = keras.Input((STEPS, FEATURES))
+    y = lstm(n, activation="sigmoid")(x)
+    return keras.Model(x, layers.Dense(2)(layers.Attention()([y, x, y])))
+
+
+def _taken_by_index(n):
+    x = keras.Input((STEPS, FEATURES))
+    return keras.Model(x, layers.Dense(2)(lstm(n)(x)[:, :, 1:3]))
+
+
+def _one_number_for_all(n):
+    x = keras.Input((STEPS, FEATURES))
+    y = ops.mean(lstm(n)(x), axis=-1, keepdims=True)
+    return keras.Model(x, layers.Dense(2)(y))
+
+
+PINNED = {
+    "output of the model": (_output, "output"),
+    "mean over units": (lambda n: chain(lstm(n), layers.LayerNormalization(center=False, scale=False)), "normalizes"),
+    "mean square over units": (lambda n: chain(lstm(n), layers.RMSNormalization()), "normalizes"),
+    "statistics of groups": (lambda n: chain(lstm(n), layers.GroupNormalization(1)), "normalizes"),
+    "softmax layer": (lambda n: chain(lstm(n), layers.Softmax()), "softmax"),
+    "softmax activation": (lambda n: chain(lstm(n), layers.Activation("softmax")), "activation"),
+    "activation of the cell": (lambda n: chain(lstm(n, activation="softmax")), "activation"),
+    "pooling over units": (
+        lambda n: chain(lstm(n), layers.GlobalAveragePooling1D(data_format="channels_first")),
+        "units' axis",
+    ),
+    "units on another axis": (lambda n: chain(lstm(n), layers.Permute((2, 1))), "another axis"),
+    "reshape across units": (lambda n: chain(lstm(n), layers.Reshape((2 * n, 2))), "spreads"),
+    "taken by index": (_taken_by_index, "index"),
+    "layer that isn't known": (lambda n: chain(lstm(n), Mean()), "keras_iss.register"),
+    "operation that isn't known": (_one_number_for_all, "isn't known"),
+    "added to an input": (_residual, "merges"),
+    "beside an input in time": (_beside_in_time, "beside"),
+    "initial state from outside": (_states_are_inputs, "initial state"),
+    "reader shared with an input": (_shared_reader, "shared"),
+    "compared with an input": (_attention_to_an_input, "compares"),
+    "compared, and not 0": (_attention_to_sigmoids, "reads it without a weight"),
+    "convolution in groups": (lambda n: chain(lstm(n), layers.Conv1D(UNITS, 2, groups=UNITS)), "groups"),
+    "slopes on another axis": (
+        lambda n: chain(lstm(n), layers.Permute((2, 1)), layers.PReLU(), layers.Permute((2, 1))),
+        "slope",
+    ),
+}
+
+
+def silence(model: keras.Model) -> None:
+    """Sets the incoming weights of one unit to 0."""
+    for variable in model.get_layer("lstm").variables:
+        value = ops.convert_to_numpy(variable).copy()
+        value[..., [gate * UNITS + GONE for gate in range(4)]] = 0
+        variable.assign(value)
+
+
+def without_the_unit(model: keras.Model, build) -> keras.Model:
+    """The model of one unit less, with the weights cut by hand."""
+    small = build(UNITS - 1)
+    for old, new in zip(model.variables, small.variables, strict=True):
+        value = ops.convert_to_numpy(old)
+        for axis, (now, then) in enumerate(zip(old.shape, new.shape, strict=True)):
+            doomed = [block * UNITS + GONE for block in range(now - then)]
+            value = np.delete(value, doomed, axis=axis)
+        new.assign(value)
+    return small
+
+
+def changes(build) -> bool:
+    """Whether a silent unit's removal shows; a model that can't even be built or fed without it counts as changed."""
+    model = build(UNITS)
+    randomise(model)
+    silence(model)
+    inputs = inputs_for(model)
+    expected = outputs_of(model, inputs)
+    try:
+        received = outputs_of(without_the_unit(model, build), inputs)
+    except Exception:
+        return True
+    return any(a.shape != b.shape or np.max(np.abs(a - b)) > 1e-3 for a, b in zip(expected, received, strict=True))
+
+
+@pytest.mark.parametrize("reason", PINNED)
+def test_removing_a_pinned_unit_would_have_changed_the_outputs(reason):
+    build, word = PINNED[reason]
+    assert word in keras_iss.trace(build(UNITS)).pinned["lstm"]
+    assert changes(build)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda n: chain(lstm(n)), lambda n: chain(lstm(n), layers.LeakyReLU(), layers.GlobalMaxPooling1D())],
+    ids=["read by a dense layer", "read after pooling"],
+)
+def test_the_comparison_finds_no_change_where_a_unit_may_go(build):
+    assert not keras_iss.trace(build(UNITS)).pinned.get("lstm")
+    assert not changes(build)
+
+
+def test_a_mask_that_compares_units_with_another_value_than_0():
+    """All other units are -1, the masked value; the one that is 0 keeps the step from being masked."""
+
+    def build(n):
+        rnn = layers.SimpleRNN(n, activation="linear", return_sequences=True, name="rnn")
+        parts = [keras.Input((STEPS, FEATURES)), rnn, layers.Masking(-1.0), layers.GRU(3), layers.Dense(2)]
+        return keras.Sequential(parts)
+
+    model = build(UNITS)
+    randomise(model)
+    cell = model.get_layer("rnn").cell
+    bias = -np.ones(UNITS, "float32")
+    bias[GONE] = 0
+    for variable, value in ((cell.kernel, 0), (cell.recurrent_kernel, 0), (cell.bias, bias)):
+        variable.assign(np.broadcast_to(np.float32(value), variable.shape))
+    assert "compares" in keras_iss.trace(model).pinned["rnn"] or "not as 0" in keras_iss.trace(model).pinned["rnn"]
+    inputs = inputs_for(model)
+    small = without_the_unit(model, build)
+    assert np.max(np.abs(outputs_of(model, inputs)[0] - outputs_of(small, inputs)[0])) > 1e-3
