@@ -163,10 +163,12 @@ def check(runs: dict[str, Callable[[], np.ndarray]], precision: str) -> None:
             raise SystemExit(f"{name}'s outputs differ from those of Keras's export by {difference:.1e}")
 
 
-def medians(runs: dict[str, Callable[[], np.ndarray]], count: int) -> dict[str, float]:
-    """Milliseconds a call; the engines take turns, and the first call of a turn isn't counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    while len(times["PyTorch"]) < count:
+def medians(
+    runs: dict[tuple[str, str], Callable[[], np.ndarray]], count: int
+) -> dict[tuple[str, str], float]:
+    """Milliseconds a call; all engines and sizes take turns, and the first call of a turn isn't counted."""
+    times: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
+    while any(len(t) < count for t in times.values()):
         for name, run in runs.items():
             run()
             for _ in range(BURST):
@@ -178,17 +180,22 @@ def medians(runs: dict[str, Callable[[], np.ndarray]], count: int) -> dict[str, 
 
 def measure(sizes: dict[str, tuple[int, int]], features: int, runs: int) -> list[dict]:
     rows = []
-    for (batch, steps), (size, units), precision in itertools.product(SHAPES, sizes.items(), PRECISIONS):
-        model = keras_model(units, features)
+    for (batch, steps), precision in itertools.product(SHAPES, PRECISIONS):
         x = np.random.default_rng(0).normal(size=(batch, steps, features)).astype("float32")
+        models = {size: keras_model(units, features) for size, units in sizes.items()}
         with tempfile.TemporaryDirectory() as folder:
             for threads in THREADS:
-                subjects = engines(model, x, precision, threads, Path(folder))
-                check(subjects, precision)
-                for engine, ms in medians(subjects, runs).items():
+                subjects = {}
+                for size, model in models.items():
+                    place = Path(folder, size)
+                    place.mkdir(exist_ok=True)
+                    mine = engines(model, x, precision, threads, place)
+                    check(mine, precision)
+                    subjects.update({(engine, size): run for engine, run in mine.items()})
+                for (engine, size), ms in medians(subjects, runs).items():
                     where = {"batch": batch, "steps": steps, "size": size, "precision": precision}
                     rows.append({**where, "threads": threads, "engine": engine, "ms": ms})
-        print(f"  measured {batch} x {steps}, {units}, {precision}", flush=True)
+        print(f"  measured {batch} x {steps}, {precision}", flush=True)
     return rows
 
 

@@ -14,7 +14,6 @@ from keras_iss.cost import METRICS
 from keras_iss.optimizers import FREE, METHODS
 from keras_iss.regularizers import check_strength, select, strengths_of
 from keras_iss.schedules import (
-    Phases,
     choose_units,
     cubic_goal,
     plan_strength,
@@ -24,6 +23,7 @@ from keras_iss.schedules import (
     relative_importance,
     removed_fraction,
 )
+from keras_iss.sparsity_logger import SparsityLogger
 from keras_iss.tracing import trace
 from keras_iss.wrapping import wrap
 
@@ -48,7 +48,9 @@ class ISSPruning(keras.callbacks.Callback):
     the last good epoch and a warning.
 
     Epoch logs gain `iss_units` (units alive in the structures pruned), `iss_removed` (fraction of `metric`) and
-    `iss_strength` (the λ at work), for `History` and for callbacks that come later in the list.
+    `iss_strength` (the λ at work), for `History` and for callbacks that come later in the list. Callbacks that keep
+    the best epoch (`EarlyStopping(restore_best_weights=True)`, `ModelCheckpoint(save_best_only=True)`) should start
+    from the fine-tuning: earlier epochs hold more units.
 
     Args:
         strength: λ > 0: a number, or {structure name: number}.
@@ -151,9 +153,8 @@ class ISSPruning(keras.callbacks.Callback):
             )
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._phases: Phases | None = None
+        self._phases: Any = None  # Phases, once training begins
         self._updates_per_epoch = self._known_updates()
-        self._good = self._snapshot()
         if self.logger is not None:
             self.logger.on_train_begin()
 
@@ -167,6 +168,7 @@ class ISSPruning(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._phases is None:
             self._begin(epoch)
+            self._good = self._snapshot()
         self._updates_at_begin = _integer(self.optimizer.iterations)
         index = epoch - self._start
         if self._strengths is not None:
@@ -208,7 +210,7 @@ class ISSPruning(keras.callbacks.Callback):
         """Chooses the units that have to go by the end of this epoch's part of the ramp."""
         if not self._phases.warmup <= index < self._phases.ramp_end:
             return
-        goal = cubic_goal(index, self._phases, self.target)
+        goal = cubic_goal(index, self._phases, self.target or 0.0)
         now = self._updates()
         gone = {name: _due(self.optimizer.deadlines(name), now) for name in self._names}
         importance = relative_importance({name: self.optimizer.norms(name) for name in self._names})
@@ -255,6 +257,7 @@ class ISSPruning(keras.callbacks.Callback):
             self._hold()
             for name in self._names:
                 self.optimizer.set_strength(name, 0.0)
+        self.optimizer.enforce()  # another callback may have put back weights of an earlier epoch
         self.optimizer.start_epoch.assign(-1)
         self._good = None
         if self.logger is not None:
@@ -331,63 +334,3 @@ def _epochs(argument: str, value: Any, least: int) -> int | None:
             f"Received: {argument}={value!r}"
         )
     return None if value is None else int(value)
-
-
-class SparsityLogger(keras.callbacks.Callback):
-    """Writes units alive, group norms and sparsity to TensorBoard at the end of every epoch.
-
-    Per structure: `iss/NAME/units_alive`, `iss/NAME/norms` (a histogram) and `iss/NAME/sparsity` (fraction of the
-    penalised weights that are 0); and whatever epoch logs begin with "iss_".
-
-    Args:
-        log_dir: Folder for the event files. Works on every backend, but needs TensorFlow to write them.
-
-    Raises:
-        ImportError: If TensorFlow is not installed.
-
-    Example:
-
-    >>> import keras, numpy as np, tempfile
-    >>> model = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(8), keras.layers.Dense(1)])
-    >>> model.compile("adam", "mse")
-    >>> logger = SparsityLogger(tempfile.mkdtemp())
-    >>> _ = model.fit(np.random.rand(8, 5, 3), np.random.rand(8, 1), verbose=0, callbacks=[logger])
-
-    Source: Wen et al., arXiv 1709.05027, section 3.1 (the groups whose norms are shown).
-    """
-
-    def __init__(self, log_dir: str):
-        super().__init__()
-        try:
-            import tensorflow  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                "SparsityLogger (`log_dir`) writes TensorBoard files with TensorFlow, which is not installed. "
-                "`pip install tensorflow`, or leave `log_dir` out: the epoch logs hold the same numbers."
-            ) from error
-        self.log_dir = str(log_dir)
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        import tensorflow as tf
-
-        self._trace = trace(self.model)
-        self._writer = tf.summary.create_file_writer(self.log_dir)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        import tensorflow as tf
-
-        with self._writer.as_default(step=epoch):
-            for structure in self._trace.structures:
-                norms = self._trace.norms(structure.name)
-                values = [np.asarray(ops.convert_to_numpy(self._trace.weights[p])) for p in structure.paths]
-                zeros = sum(int((v == 0).sum()) for v in values) / max(1, sum(v.size for v in values))
-                tf.summary.scalar(f"iss/{structure.name}/units_alive", int((norms != 0).sum()))
-                tf.summary.scalar(f"iss/{structure.name}/sparsity", zeros)
-                tf.summary.histogram(f"iss/{structure.name}/norms", norms)
-            for name, value in (logs or {}).items():
-                if name.startswith("iss_"):
-                    tf.summary.scalar(name, value)
-        self._writer.flush()
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._writer.close()

@@ -132,7 +132,9 @@ class Call:
     def resizes(self, signal: Signal, *field: str | int, value: int, per_unit: int | None = None) -> None:
         """The config field shrinks with the units that the signal carries; `per_unit` 0: it keeps its value."""
         if per_unit != 0:
-            before = self.book.touched.setdefault((".".join(map(str, (self._owner, *self._field, *field))), 0), signal)
+            before = self.book.touched.setdefault(
+                (".".join(map(str, (self._owner, *self._field, *field))), 0), signal
+            )
             self.joins([before, signal], f"{self.name} is shared by layers that can't shrink alike")
         for p in signal.placements:
             width = len(p.offsets) * p.repeat if per_unit is None else per_unit

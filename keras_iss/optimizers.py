@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_iss import layouts
 from keras_iss.fusing import fused
-from keras_iss.regularizers import group_subgradient, scale_all, shrink_factors
+from keras_iss.regularizers import deadline_factors, group_subgradient, present, scale_all, shrink_factors
 from keras_iss.structures import Role, Structure, scale, squared_norms, weights_by_path
 
 METHODS = ("proximal", "subgradient")
@@ -253,7 +253,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Proximal step or threshold, and deadlines: the new weights; a pure function."""
         groups = self._state.groups
         penalised = [g.penalised for g in groups.values()]
-        factors = {name: _time_factors(deadlines[name], steps, updated) for name in groups}
+        factors = {name: deadline_factors(deadlines[name], steps, updated) for name in groups}
         if self.method == "proximal" and self.initial_strength is not None:
             for s in penalised:
                 shrunk = shrink_factors(squared_norms(s, weights), learning_rate * strengths[s.name])
@@ -265,7 +265,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             new = {path: self._threshold(path, value) for path, value in new.items()}
         for name, group in groups.items():
             if group.biases is not None:
-                new |= scale(group.biases, {**weights, **new}, _present(deadlines[name], steps))
+                new |= scale(group.biases, {**weights, **new}, present(deadlines[name], steps))
         return new
 
     def _threshold(self, path: str, value: Any) -> Any:
@@ -324,9 +324,9 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Sets the units whose deadline has come to 0 right now, outside of a step."""
         steps = ops.cast(ops.convert_to_tensor(self.iterations), self.start_epoch.dtype)
         for group in self._state.groups.values():
-            present = _present(ops.convert_to_tensor(group.deadline), steps)
+            left = present(ops.convert_to_tensor(group.deadline), steps)
             for structure in filter(None, (group.penalised, group.biases)):
-                for path, value in scale(structure, self._state.targets, present).items():
+                for path, value in scale(structure, self._state.targets, left).items():
                     self._state.targets[path].assign(value)
 
     # What Keras asks of an optimizer that wraps another
@@ -410,21 +410,6 @@ def _check_inner(inner: Any) -> None:
             "Invalid value for argument `inner_optimizer`. Expected a keras.optimizers.Optimizer that is no "
             f"SparseOptimizer itself. Received: inner_optimizer={inner!r}"
         )
-
-
-def _time_factors(deadlines: Any, steps: Any, updated: Any) -> Any:
-    """(n - 1) / n for units that have to be 0 in n steps, 0 from then on, 1 for the others."""
-    left = ops.maximum(deadlines - steps + 1, 1)
-    # Not 1 - 1 / left: a vectorized reciprocal of 1 need not be exactly 1.
-    factors = ops.cast(left - 1, "float32") / ops.cast(left, "float32")
-    if updated is not None:
-        factors = ops.where(ops.logical_or(updated, left == 1), factors, ops.ones_like(factors))
-    return ops.where(deadlines < 0, ops.ones_like(factors), factors)
-
-
-def _present(deadlines: Any, steps: Any) -> Any:
-    """1 for units that are still there, 0 for those whose deadline has come."""
-    return 1.0 - ops.cast(ops.logical_and(deadlines >= 0, deadlines <= steps), "float32")
 
 
 def _paths(group: _Group) -> list[str]:

@@ -171,6 +171,44 @@ def shrink_factors(squared: Any, step: Any) -> Any:
     return ops.where(norms <= step, ops.zeros_like(norms), 1.0 - step / norms)
 
 
+def deadline_factors(deadlines: Any, steps: Any, updated: Any = None) -> Any:
+    """What a step leaves of units that have to be 0 by a deadline: (n - 1) / n with n steps to go, which in sum is a
+    straight line to exactly 0; 0 from the deadline on; 1 for units without one.
+
+    Args:
+        deadlines: Value of `iterations` at which each unit has to be 0, integers, shape (size,); -1 for none.
+        steps: Value of `iterations` after this step.
+        updated: Whether this step changed weights, where not every one does (gradient accumulation).
+
+    Returns:
+        Factors in [0, 1], float32, shape (size,).
+
+    Example:
+
+    >>> import numpy as np
+    >>> np.asarray(deadline_factors(np.array([-1, 3, 4, 7]), np.array(4))).tolist()
+    [1.0, 0.0, 0.0, 0.75]
+    """
+    left = ops.maximum(deadlines - steps + 1, 1)
+    # Not 1 - 1 / left: a vectorized reciprocal of 1 need not be exactly 1.
+    factors = ops.cast(left - 1, "float32") / ops.cast(left, "float32")
+    if updated is not None:
+        factors = ops.where(ops.logical_or(updated, left == 1), factors, ops.ones_like(factors))
+    return ops.where(deadlines < 0, ops.ones_like(factors), factors)
+
+
+def present(deadlines: Any, steps: Any) -> Any:
+    """1 for units that are still there, 0 for those whose deadline has come.
+
+    Example:
+
+    >>> import numpy as np
+    >>> np.asarray(present(np.array([-1, 3, 4, 7]), np.array(4))).tolist()
+    [1.0, 0.0, 0.0, 1.0]
+    """
+    return 1.0 - ops.cast(ops.logical_and(deadlines >= 0, deadlines <= steps), "float32")
+
+
 def group_proximal(
     structures: Iterable[Structure], weights: Mapping[str, Any], steps: Mapping[str, Any]
 ) -> dict[str, Any]:

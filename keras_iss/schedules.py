@@ -81,10 +81,11 @@ def plan_target(
         warmup = max(0, _round(free / parts)) if epochs > 1 else 0
         if ramp is None and warmup >= free > 0:
             warmup = free - 1
-    if ramp is None:
-        free = epochs - warmup
-        ramp = free - finetune if finetune is not None else (max(1, _round(free / 3)) if free > 1 else 0.5)
-    return _fill(epochs, warmup, ramp, finetune)
+    if ramp is not None:
+        return _fill(epochs, warmup, ramp, finetune)
+    free = epochs - warmup
+    chosen = free - finetune if finetune is not None else (max(1, _round(free / 3)) if free > 1 else 0.5)
+    return _fill(epochs, warmup, chosen, finetune)
 
 
 def plan_strength(

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -201,7 +202,7 @@ def squared_norms(
         if part.role not in roles or (penalised_only and not part.penalised):
             continue
         weight: Any = ops.convert_to_tensor(weights[part.path])
-        if str(weight.dtype).rpartition(".")[2] in ("float16", "bfloat16"):
+        if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
             weight = ops.cast(weight, "float32")
         others = tuple(a for a in range(len(weight.shape)) if a != part.axis)
         # (2w)²/4 is w² to the last bit. Written so for rows, because XLA would else keep the squares in memory to

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_iss.rebuilding import rebuild
 from keras_iss.introspection import variables_of
+from keras_iss.rebuilding import rebuild
 from keras_iss.structures import Structure, scale, to_numpy
 from keras_iss.tracing import Trace, trace
 

@@ -14,8 +14,8 @@ from keras import tree
 
 from keras_iss.calls import Call
 from keras_iss.cost import CostModel, WeightCost
-from keras_iss.registry import rule_for
 from keras_iss.introspection import is_graph, variables_of
+from keras_iss.registry import rule_for
 from keras_iss.structures import Role, Structure, squared_norms, to_numpy, weights_by_path
 from keras_iss.units import Book, Draft, Signal
 

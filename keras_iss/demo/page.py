@@ -229,7 +229,8 @@ def _method(results: Mapping[str, Any]) -> str:
         "zero, and cut them out; the cut was checked to leave the model's answers unchanged.",
         f"Speed: {results['runs']} calls per file, batch of 1, {data['steps']} characters, 1 thread, the "
         f"files taking turns; "
-        "medians. Quality: every file run on all of the unseen text.",
+        "medians. Quality: every file run on "
+        f"{data['validation_windows'] * data['steps']:,} unseen characters.",
         f"Machine: {machine}. Backend: {versions['backend']}; Keras {versions['keras']}, TensorFlow "
         f"{versions['tensorflow']}, LiteRT {versions['litert']}, keras-iss {versions['keras_iss']}.",
         f"The whole run took {_duration(results['seconds']['total'])}. To repeat it: "

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 import keras_iss
+from keras_iss import plots
 from keras_iss.demo import data, measuring, training
 
 
@@ -49,7 +50,7 @@ def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict
         measured = measuring.measure(files, {"dense": dense, "small": small}, corpus, plan.runs)
     sizes = {"dense": keras_iss.report(dense), "small": keras_iss.report(small, baseline=dense)}
     print(f"\n{sizes['small']}", flush=True)
-    plots = _plots(folder, trained, measured["timed"])
+    plotted = _plots(folder, plan, dense_curve, trained, measured["timed"])
     curves = {"dense": dense_curve, "small": trained.curve}
     return {
         "plan": {**dataclasses.asdict(plan), "epochs": plan.epochs},
@@ -67,7 +68,7 @@ def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict
         "removed": 1 - sizes["small"].macs / sizes["dense"].macs,
         "difference": measured["difference"],
         "files": measured["files"],
-        "plots": plots,
+        "plots": plotted,
         "seconds": seconds,
         **{
             name: {
@@ -100,14 +101,25 @@ def _save(model: keras.Model, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _plots(folder: Path, trained: training.Small, timed: Any) -> list[str]:
+def _plots(
+    folder: Path, plan: training.Plan, dense: training.Curve, trained: training.Small, timed: Any
+) -> list[str]:
     """The plots, where matplotlib is installed; the report draws its own."""
+    phases = {"warm-up": 0, "units go": plan.warmup, "small model": plan.warmup + plan.ramp}
+    alive = {name: [epoch[name] for epoch in trained.curve.units] for name in trained.kept}
+    bits = {"dense": dense.validation_bits, "pruned": trained.curve.validation_bits}
     try:
         trained.report.plot(folder / "sparsity.png")
         timed.plot(folder / "latency.png")
+        plots.save(plots.units_figure(alive, phases=phases), folder / "units.png")
+        curves = plots.units_figure(bits, phases=phases)
+        axis = curves.axes[0]
+        axis.set_ylabel("bits per character on unseen text")
+        axis.set_ylim(0.95 * min(map(min, bits.values())), None)
+        plots.save(curves, folder / "learning.png")
     except ImportError:
         print(
             "No plots: matplotlib is not installed (pip install 'keras-iss[plot]'). The report has its own drawings."
         )
         return []
-    return ["sparsity.png", "latency.png"]
+    return ["sparsity.png", "latency.png", "units.png", "learning.png"]

@@ -197,7 +197,19 @@ operations["Concatenate"] = _concatenate
 operations["GetItem"] = _get_item
 operations["NotEqual"] = _not_equal
 operations["Any"] = _any
-for _name in ("Relu", "Relu6", "Tanh", "Silu", "Negative", "Absolute", "LeakyRelu", "Elu", "Selu", "Gelu", "Square"):
+for _name in (
+    "Relu",
+    "Relu6",
+    "Tanh",
+    "Silu",
+    "Negative",
+    "Absolute",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "Gelu",
+    "Square",
+):
     operations[_name] = _same
 for _name in ("Sigmoid", "Softplus", "Exp", "HardSigmoid"):
     operations[_name] = _not_zero

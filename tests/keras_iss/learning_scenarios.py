@@ -78,9 +78,7 @@ def target(**kwargs):
 
 
 SCENARIOS = {
-    "proximal": proximal,
-    "proximal, two steps per execution": lambda: proximal(steps_per_execution=2),
-    "proximal, compiled by XLA": lambda: proximal(jit_compile=True),
+    "proximal": lambda **kwargs: proximal(steps_per_execution=2, **kwargs),
     "subgradient": subgradient,
     "gradient accumulation": accumulated,
     "target": target,

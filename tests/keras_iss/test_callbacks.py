@@ -331,7 +331,7 @@ def test_a_model_without_a_structure_is_refused():
 def test_two_inner_models_with_equal_paths_one_of_them_frozen():
     """Keys of weights number equal paths; among the trained weights alone the numbers differ."""
 
-    def inner():
+    def inner(name):
         keras.utils.clear_session(free_memory=False)
         return keras.Sequential(
             [
@@ -339,10 +339,10 @@ def test_two_inner_models_with_equal_paths_one_of_them_frozen():
                 keras.layers.LSTM(4, name="lstm", return_sequences=True),
                 keras.layers.Dense(3),
             ],
-            name="inner",
+            name=name,
         )
 
-    frozen, trained = inner(), inner()
+    frozen, trained = inner("a"), inner("b")
     frozen.trainable = False
     inputs = keras.Input((8, 3))
     model = keras.Model(inputs, keras.layers.Add()([frozen(inputs), trained(inputs)]))
@@ -350,6 +350,8 @@ def test_two_inner_models_with_equal_paths_one_of_them_frozen():
     found = keras_iss.trace(model)
     free = [s.name for s in found.structures if all(v.trainable for v in map(found.weights.get, s.paths))]
     assert len(free) == 1
+    paths = [v.path for v in model.variables]
+    assert len(set(paths)) < len(paths), "the case that this is about"
     before = frozen.get_weights()
     x = np.random.default_rng(0).normal(size=(16, 8, 3))
     callback = ISSPruning(target=0.2, metric="units", structures=free)

@@ -30,12 +30,17 @@ def groups(model):
     return found
 
 
-def gradients(model, x, y):
+def gradient_function(model):
+    """The gradient of the mean squared error at the model's present weights, as numpy arrays."""
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
-    return [np.array(g, "float64") for g in tape.gradient(loss, [v.value for v in model.trainable_variables])]
+    @tf.function
+    def gradients(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
+        return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+    return lambda x, y: [np.array(g, "float64") for g in gradients(x, y)]
 
 
 def values(model):
@@ -55,10 +60,10 @@ def test_subgradient_method_is_the_paper_s_recipe_step_for_step():
     )  # fmt: skip
     penalised = [len(w.shape) == 2 for w in model.trainable_variables]
     x, y = data()
-    clipped, zeros = 0, 0
+    clipped, zeros, gradients = 0, 0, gradient_function(reference)
     for step in range(12):
         batch = slice(8 * (step % 4), 8 * (step % 4) + 8)
-        weights, gradient = values(reference), gradients(reference, x[batch], y[batch])
+        weights, gradient = values(reference), gradients(x[batch], y[batch])
         for group in groups(reference):
             norm = np.sqrt(sum(np.sum(weights[w][at] ** 2) for w, at in group) + 1e-8)
             for w, at in group:
@@ -86,8 +91,9 @@ def test_proximal_method_shrinks_after_the_step_from_one_snapshot():
     inner = keras.optimizers.SGD(rate)
     model.compile(SparseOptimizer(inner, [found["first"], found["second"]], strength=strength), "mse")
     x, y = data(8)
+    gradients = gradient_function(reference)
     for _ in range(5):
-        weights = [w - rate * g for w, g in zip(values(reference), gradients(reference, x, y), strict=True)]
+        weights = [w - rate * g for w, g in zip(values(reference), gradients(x, y), strict=True)]
         factors = [
             max(0.0, 1 - rate * strength / np.sqrt(sum(np.sum(weights[w][at] ** 2) for w, at in group)))
             for group in groups(reference)
@@ -114,13 +120,27 @@ def on_jax(tmp_path_factory):
     return np.load(out)
 
 
+def assert_same(weights, expected, atol):
+    for here, there in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(here, there, atol=atol)
+        np.testing.assert_array_equal(here == 0, there == 0)
+    assert any((w == 0).any() for w in weights)
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_same_weights_on_jax_from_the_same_start(on_jax, name):
     weights = SCENARIOS[name]().get_weights()
-    for i, here in enumerate(weights):
-        np.testing.assert_allclose(on_jax[f"{name}|{i}"], here, atol=2e-4)
-        np.testing.assert_array_equal(on_jax[f"{name}|{i}"] == 0, here == 0)
-    assert any((w == 0).any() for w in weights)
+    assert_same(weights, [on_jax[f"{name}|{i}"] for i in range(len(weights))], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["proximal", "subgradient"])
+def test_same_weights_when_the_step_is_compiled_by_xla_whole_or_in_part(on_jax, name, monkeypatch):
+    whole = SCENARIOS[name](jit_compile=True).get_weights()
+    monkeypatch.setattr("keras_iss.optimizers.FUSED_FROM", 0)  # as for a large model
+    in_part = SCENARIOS[name]().get_weights()
+    expected = [on_jax[f"{name}|{i}"] for i in range(len(whole))]
+    assert_same(whole, expected, atol=2e-4)
+    assert_same(in_part, expected, atol=2e-4)
 
 
 OPTIMIZERS = {

@@ -39,7 +39,7 @@ def _beside_in_time(n):
 
 
 def _states_are_inputs(n):
-    x, h, c = keras.Input((STEPS, FEATURES)), keras.Input((UNITS,)), keras.Input((UNITS,))
+    x, h, c = keras.Input((STEPS, FEATURES)), keras.Input((n,)), keras.Input((n,))
     return keras.Model([x, h, c], layers.Dense(2)(lstm(n)(x, initial_state=[h, c])))
 
 
@@ -73,7 +73,10 @@ def _one_number_for_all(n):
 
 PINNED = {
     "output of the model": (_output, "output"),
-    "mean over units": (lambda n: chain(lstm(n), layers.LayerNormalization(center=False, scale=False)), "normalizes"),
+    "mean over units": (
+        lambda n: chain(lstm(n), layers.LayerNormalization(center=False, scale=False)),
+        "normalizes",
+    ),
     "mean square over units": (lambda n: chain(lstm(n), layers.RMSNormalization()), "normalizes"),
     "statistics of groups": (lambda n: chain(lstm(n), layers.GroupNormalization(1)), "normalizes"),
     "softmax layer": (lambda n: chain(lstm(n), layers.Softmax()), "softmax"),
@@ -95,24 +98,19 @@ PINNED = {
     "compared with an input": (_attention_to_an_input, "compares"),
     "compared, and not 0": (_attention_to_sigmoids, "reads it without a weight"),
     "convolution in groups": (lambda n: chain(lstm(n), layers.Conv1D(UNITS, 2, groups=UNITS)), "groups"),
-    "slopes on another axis": (
-        lambda n: chain(lstm(n), layers.Permute((2, 1)), layers.PReLU(), layers.Permute((2, 1))),
-        "slope",
-    ),
 }
 
 
 def silence(model: keras.Model) -> None:
     """Sets the incoming weights of one unit to 0."""
-    for variable in model.get_layer("lstm").variables:
+    for variable in model.get_layer("lstm").weights:
         value = ops.convert_to_numpy(variable).copy()
         value[..., [gate * UNITS + GONE for gate in range(4)]] = 0
         variable.assign(value)
 
 
-def without_the_unit(model: keras.Model, build) -> keras.Model:
-    """The model of one unit less, with the weights cut by hand."""
-    small = build(UNITS - 1)
+def cut_by_hand(model: keras.Model, small: keras.Model) -> keras.Model:
+    """Gives the model of one unit less the other's weights without the unit's."""
     for old, new in zip(model.variables, small.variables, strict=True):
         value = ops.convert_to_numpy(old)
         for axis, (now, then) in enumerate(zip(old.shape, new.shape, strict=True)):
@@ -130,10 +128,22 @@ def changes(build) -> bool:
     inputs = inputs_for(model)
     expected = outputs_of(model, inputs)
     try:
-        received = outputs_of(without_the_unit(model, build), inputs)
-    except Exception:
+        small = build(UNITS - 1)
+    except ValueError:
         return True
-    return any(a.shape != b.shape or np.max(np.abs(a - b)) > 1e-3 for a, b in zip(expected, received, strict=True))
+    small = cut_by_hand(model, small)
+    shorter = [
+        np.delete(value, GONE, -1) if value.shape[-1] > entry.shape[-1] else value
+        for value, entry in zip(keras.tree.flatten(inputs), small.inputs, strict=True)
+    ]
+    shorter = keras.tree.pack_sequence_as(inputs, shorter)
+    try:
+        received = outputs_of(small, shorter)
+    except Exception:  # widths that don't fit: each backend has its own error
+        return True
+    return any(
+        a.shape != b.shape or np.max(np.abs(a - b)) > 1e-3 for a, b in zip(expected, received, strict=True)
+    )
 
 
 @pytest.mark.parametrize("reason", PINNED)
@@ -168,7 +178,10 @@ def test_a_mask_that_compares_units_with_another_value_than_0():
     bias[GONE] = 0
     for variable, value in ((cell.kernel, 0), (cell.recurrent_kernel, 0), (cell.bias, bias)):
         variable.assign(np.broadcast_to(np.float32(value), variable.shape))
-    assert "compares" in keras_iss.trace(model).pinned["rnn"] or "not as 0" in keras_iss.trace(model).pinned["rnn"]
+    assert (
+        "compares" in keras_iss.trace(model).pinned["rnn"]
+        or "not as 0" in keras_iss.trace(model).pinned["rnn"]
+    )
     inputs = inputs_for(model)
-    small = without_the_unit(model, build)
+    small = cut_by_hand(model, build(UNITS - 1))
     assert np.max(np.abs(outputs_of(model, inputs)[0] - outputs_of(small, inputs)[0])) > 1e-3

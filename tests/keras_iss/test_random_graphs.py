@@ -48,9 +48,7 @@ class Graph:
         if draw(st.booleans()):
             self.inputs.append(keras.Input((STEPS,), dtype="int32", name="ids"))
             masked = draw(st.booleans())
-            self.tensors.append(
-                layers.Embedding(VOCABULARY, draw(WIDTHS), mask_zero=masked)(self.inputs[-1])
-            )
+            self.tensors.append(layers.Embedding(VOCABULARY, draw(WIDTHS), mask_zero=masked)(self.inputs[-1]))
 
     def pick(self, rank: int | None = None, like=None):
         """One of the tensors; the newest are the likeliest."""
@@ -87,7 +85,10 @@ class Graph:
         self.keep(*keras.tree.flatten(layer(x, initial_state=state)))
 
     def stacked(self):
-        cells = [CELLS[k](self.draw(WIDTHS)) for k in self.draw(st.lists(st.sampled_from(sorted(CELLS)), min_size=2, max_size=3))]
+        cells = [
+            CELLS[k](self.draw(WIDTHS))
+            for k in self.draw(st.lists(st.sampled_from(sorted(CELLS)), min_size=2, max_size=3))
+        ]
         self.keep(*keras.tree.flatten(layers.RNN(cells, return_state=True)(self.pick(3))))
 
     def bidirectional(self):
@@ -102,7 +103,9 @@ class Graph:
 
     def dense(self):
         x = self.pick()
-        layer = layers.Dense(self.draw(WIDTHS), activation=self.draw(st.sampled_from([None, "relu", "sigmoid"])))
+        layer = layers.Dense(
+            self.draw(WIDTHS), activation=self.draw(st.sampled_from([None, "relu", "sigmoid"]))
+        )
         if len(x.shape) == 3 and self.draw(st.booleans()):
             layer = layers.TimeDistributed(layer)
         self.used.append((layer, x.shape))
@@ -110,7 +113,11 @@ class Graph:
 
     def convolution(self):
         width = self.draw(WIDTHS)
-        self.keep(layers.Conv1D(width, 2, padding="causal", dilation_rate=self.draw(st.sampled_from([1, 2])))(self.pick(3)))
+        self.keep(
+            layers.Conv1D(width, 2, padding="causal", dilation_rate=self.draw(st.sampled_from([1, 2])))(
+                self.pick(3)
+            )
+        )
 
     def merge(self):
         x = self.pick()

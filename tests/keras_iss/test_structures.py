@@ -85,8 +85,14 @@ def test_biases_and_roles_are_left_out_as_asked():
         WeightSlice(path="out", axis=0),
         WeightSlice(path="mean", axis=0, role=Role.CARRIED, penalised=False),
     )
-    weights = {name: np.full((SIZE,), value) for name, value in zip(["in", "bias", "out", "mean"], [1.0, 2, 3, 9], strict=True)}
-    norms = lambda **options: ops.convert_to_numpy(squared_norms(structure_of(*slices), weights, **options))[0]  # noqa: E731
+    weights = {
+        name: np.full(SIZE, value)
+        for name, value in (("in", 1.0), ("bias", 2.0), ("out", 3.0), ("mean", 9.0))
+    }
+
+    def norms(**options):
+        return ops.convert_to_numpy(squared_norms(structure_of(*slices), weights, **options))[0]
+
     assert norms() == 1 + 9
     assert norms(penalised_only=False) == 1 + 4 + 9
     assert norms(roles=(Role.INCOMING,)) == 1
@@ -108,7 +114,9 @@ def test_spread_lays_each_value_where_its_unit_is(part):
     for k, index in itertools.product(range(SIZE), range(13)):
         if index in owned(part, k):
             expected[index] = 10.0 + k
-    np.testing.assert_array_equal(ops.convert_to_numpy(spread(part, np.arange(SIZE) + 10.0, 13, -1.0)), expected)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(spread(part, np.arange(SIZE) + 10.0, 13, -1.0)), expected
+    )
 
 
 def test_scale_multiplies_all_that_a_unit_owns_and_nothing_else(part, weight):
@@ -155,7 +163,9 @@ def test_take_cuts_several_structures_and_axes_of_one_weight_at_once(weight):
     np.testing.assert_array_equal(take(weight, cuts), weight[np.ix_(rows, columns)])
 
 
-@pytest.mark.parametrize("wrong", [{"axis": -1}, {"offsets": (0, -3)}, {"offsets": ()}, {"stride": 0}, {"repeat": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"axis": -1}, {"offsets": (0, -3)}, {"offsets": ()}, {"stride": 0}, {"repeat": 0}]
+)
 def test_a_slice_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match="slice of weight 'kernel'"):
         WeightSlice(**{"path": "kernel", "axis": 0, **wrong})

@@ -84,7 +84,9 @@ def test_twins_count_as_wide_as_the_widest():
     cost = keras_iss.trace(model).cost
     assert cost.twins == (("both/forward", "both/backward"),)
     assert cost.parameters({"both/forward": 1}) == cost.parameters()
-    assert cost.parameters({"both/forward": 1, "both/backward": 2}) == cost.parameters(dict.fromkeys(cost.twins[0], 2))
+    assert cost.parameters({"both/forward": 1, "both/backward": 2}) == cost.parameters(
+        dict.fromkeys(cost.twins[0], 2)
+    )
 
 
 def test_a_layer_called_twice_counts_twice():
@@ -95,7 +97,11 @@ def test_a_layer_called_twice_counts_twice():
 
 
 def test_measure_refuses_a_metric_that_is_not_there():
-    cost = CostModel(weights=(WeightCost(shape=(3, 4), uses=1, widths=((1, "s", 2),)),), sizes={"s": 2}, kinds={"s": "hidden"})
+    cost = CostModel(
+        weights=(WeightCost(shape=(3, 4), uses=1, widths=((1, "s", 2),)),),
+        sizes={"s": 2},
+        kinds={"s": "hidden"},
+    )
     assert [cost.measure(m, {"s": 1}) for m in ("macs", "parameters", "units")] == [6, 6, 1]
     with pytest.raises(ValueError, match="Invalid value for argument metric.*'flops'"):
         cost.measure("flops")
@@ -108,7 +114,12 @@ def test_norms_are_the_square_roots_of_the_groups_sums_of_squares():
     reader = ops.convert_to_numpy(model.get_layer("second").variables[0])
     for k in range(4):
         columns = [k, 4 + k, 8 + k, 12 + k]
-        total = (w[:, columns] ** 2).sum() + (r[:, columns] ** 2).sum() + (r[k] ** 2).sum() + (reader[k] ** 2).sum()
+        total = (
+            (w[:, columns] ** 2).sum()
+            + (r[:, columns] ** 2).sum()
+            + (r[k] ** 2).sum()
+            + (reader[k] ** 2).sum()
+        )
         assert found.norms("first")[k] == pytest.approx(np.sqrt(total), rel=1e-5)
 
 
@@ -168,7 +179,9 @@ def functional(kind):
 
 @pytest.mark.parametrize("build", [Subclassed, lambda: functional(OwnCall)], ids=["subclassed", "own call"])
 def test_a_model_that_is_code_is_refused_with_what_to_do_instead(build):
-    with pytest.raises(keras_iss.TraceError, match="is subclassed .*Rebuild it with keras.Input and keras.Model"):
+    with pytest.raises(
+        keras_iss.TraceError, match="is subclassed .*Rebuild it with keras.Input and keras.Model"
+    ):
         keras_iss.trace(build())
 
 
@@ -203,10 +216,17 @@ def test_inputs_tell_how_large_their_integers_may_be():
     model = keras.Model([x, y], layers.Dense(2)(layers.Concatenate(axis=1)([*parts, y])))
     first, second = keras_iss.trace(model).inputs
     assert (first.name, first.shape, first.dtype, first.vocabulary) == ("x", (None, None), "int32", 7)
-    assert (second.name, second.shape, second.dtype, second.vocabulary) == ("y", (None, 4, 3), "float32", None)
+    assert (second.name, second.shape, second.dtype, second.vocabulary) == (
+        "y",
+        (None, 4, 3),
+        "float32",
+        None,
+    )
 
 
-@pytest.mark.parametrize("arguments", [(layers.LSTM(2), lambda call: None), (layers.LSTM, None), ("LSTM", print)])
+@pytest.mark.parametrize(
+    "arguments", [(layers.LSTM(2), lambda call: None), (layers.LSTM, None), ("LSTM", print)]
+)
 def test_register_refuses_what_is_no_class_or_no_rule(arguments):
     with pytest.raises(TypeError, match="Expected a layer class and a function"):
         keras_iss.register(*arguments)

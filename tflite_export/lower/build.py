@@ -38,15 +38,15 @@ def build(functional: keras.Model, *, batch_size: int, time_steps: int | None, q
         function = serve.get_concrete_function(**specs)
     except Exception as error:
         raise _own_error(error) or error from None
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=function)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        recipe(quantize).configure(converter)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            tf.saved_model.save(module, folder, signatures=function)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            recipe(quantize).configure(converter)
             return converter.convert()
-        except Exception as error:
-            raise _explained(error, functional, time_steps) from error
+    except Exception as error:
+        raise _explained(error, functional, time_steps) from error
 
 
 def _own_error(error: BaseException | None) -> ExportError | None:
