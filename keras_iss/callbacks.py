@@ -35,7 +35,7 @@ class ISSPruning(keras.callbacks.Callback):
 
     Give one of `target` and `strength`. With `target` the callback chooses units, weakest first, in the ramp's epochs,
     and presses only on those: each is brought to 0 in a straight line; the others train freely. The fraction of
-    `metric` removed meets `target` to the nearest unit when the ramp ends, and is held. With `strength` every unit is
+    `metric` removed reaches `target`, with as few units as do, when the ramp ends, and is held. With `strength` every unit is
     under group Lasso, λ Σ_k sqrt(Σ w² + 1e-8) against the loss as Keras computes it (a mean), and what λ makes of
     the model is what you get: method "proximal" shrinks each unit by learning rate times λ at every step, λ rising
     over the ramp; "subgradient" is the paper's recipe, constant λ, threshold at every step. In fine-tuning nothing

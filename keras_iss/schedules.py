@@ -198,7 +198,7 @@ def choose_units(
     goal: float,
     min_units: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Chooses, weakest first, the units that have to go for `goal`, to the nearest unit.
+    """Chooses, weakest first, the units that have to go for `goal`: as few as reach it.
 
     Units are ranked over all structures by importance. What is gone stays gone. Structures that Keras needs equally
     wide (`CostModel.twins`) lose units together.
@@ -234,8 +234,6 @@ def choose_units(
     while low < high:  # the fewest steps that reach the goal
         middle = (low + high) // 2
         low, high = (low, middle) if removed(middle) >= goal else (middle + 1, high)
-    if low and goal - removed(low - 1) < removed(low) - goal:
-        low -= 1
     chosen = {name: mask.copy() for name, mask in gone.items()}
     for name, unit in (unit for step in steps[:low] for unit in step):
         chosen[name][unit] = True

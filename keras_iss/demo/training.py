@@ -123,9 +123,8 @@ def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, targe
     """Trains with `ISSPruning`, strips after the ramp, and fine-tunes the small model."""
     compile_model(model, plan, corpus)
     curve = Curve()
-    # The target is met to the nearest unit; a little more, so that the nearest is not one unit short.
     pruning = keras_iss.callbacks.ISSPruning(
-        target=min(target + 0.002, 0.999), warmup_epochs=plan.warmup, ramp_epochs=plan.ramp, finetune_epochs=0
+        target=target, warmup_epochs=plan.warmup, ramp_epochs=plan.ramp, finetune_epochs=0
     )
     pruned = plan.warmup + plan.ramp
     _fit(model, plan, corpus, curve, "Pruned", seed, range(pruned), [pruning])
