@@ -190,6 +190,9 @@ def removed_fraction(cost: CostModel, metric: str, alive: Mapping[str, int]) -> 
     return 1.0 - cost.measure(metric, alive) / cost.measure(metric)
 
 
+_ROUNDING = 1e-9  # 1 - 63 / 70 is a little less than 0.1
+
+
 def choose_units(
     importance: Mapping[str, np.ndarray],
     gone: Mapping[str, np.ndarray],
@@ -233,7 +236,7 @@ def choose_units(
     low, high = 0, len(steps)
     while low < high:  # the fewest steps that reach the goal
         middle = (low + high) // 2
-        low, high = (low, middle) if removed(middle) >= goal else (middle + 1, high)
+        low, high = (low, middle) if removed(middle) >= goal - _ROUNDING else (middle + 1, high)
     chosen = {name: mask.copy() for name, mask in gone.items()}
     for name, unit in (unit for step in steps[:low] for unit in step):
         chosen[name][unit] = True

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,6 @@ import numpy as np
 from keras_iss.demo.data import Corpus
 from keras_iss.demo.training import bits_and_hits
 
-_KERAS_EXPORT = (
-    "import sys, keras; from tflite_export.convert import keras_export; "
-    "keras_export(keras.models.load_model(sys.argv[1]), sys.argv[2], time_steps=int(sys.argv[3]))"
-)
 FILES = ("dense_keras", "dense_float32", "small_float32", "small_int8")
 
 
@@ -28,9 +21,10 @@ def export_all(folder: Path, dense: keras.Model, small: keras.Model, steps: int)
         File's name without ending -> path, and the largest difference from Keras where our export checked it.
     """
     import tflite_export
+    from tflite_export import convert
 
     path = folder / "dense_keras.tflite"
-    _keras_export(folder / "dense.keras", dense, path, steps)
+    convert.keras_export(dense, path, time_steps=steps)
     print(f"  {path.name}: {path.stat().st_size:,} bytes, Keras's own export", flush=True)
     files: dict[str, dict[str, Any]] = {"dense_keras": {"path": path, "max_abs_error": None}}
     for name, model, quantize in (
@@ -43,27 +37,6 @@ def export_all(folder: Path, dense: keras.Model, small: keras.Model, steps: int)
         files[name] = {"path": path, "max_abs_error": result.max_abs_error}
         print(f"  {path.name}: {result.size_bytes:,} bytes", flush=True)
     return files
-
-
-def _keras_export(saved: Path, model: keras.Model, path: Path, steps: int) -> None:
-    """Keras's own export, which needs the TensorFlow backend: in a process of its own on the others."""
-    from tflite_export import convert
-
-    if keras.backend.backend() == "tensorflow":
-        convert.keras_export(model, path, time_steps=steps)
-        return
-    search = os.pathsep.join(
-        filter(None, [str(Path(convert.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", _KERAS_EXPORT, str(saved), str(path), str(steps)],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": search},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise RuntimeError(f"Keras's own export broke off: {last}")
 
 
 def run_file(path: Path, corpus: Corpus) -> np.ndarray:

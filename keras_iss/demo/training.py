@@ -34,7 +34,7 @@ class Plan:
     embedding: int = 64
     warmup: int = 1
     ramp: int = 2
-    finetune: int = 3
+    finetune: int = 5
     batch_size: int = 32
     learning_rate: float = 0.01
     windows: int | None = None

@@ -82,7 +82,7 @@ def test_named_structures_alone_are_pruned():
     model, x, y = task()
     fit(compiled(model), x, y, ISSPruning(target=0.3, metric="units", structures=["second"]), epochs=2)
     assert zero_units(model, "first").sum() == 0
-    assert zero_units(model, "second").sum() == 8
+    assert zero_units(model, "second").sum() == 9  # the fewest that reach 30 % of 28
 
 
 def test_strength_presses_in_the_ramp_and_what_is_gone_stays_gone_under_momentum():
@@ -144,8 +144,8 @@ def test_masks_of_structures_no_longer_named_hold_on():
     gone = zero_units(model, "first")
     fit(model, x, y, ISSPruning(target=0.3, metric="units", structures=["second"]), epochs=1)
     np.testing.assert_array_equal(zero_units(model, "first"), gone)
-    assert gone.sum() == 11
-    assert zero_units(model, "second").sum() == 8
+    assert gone.sum() == 12
+    assert zero_units(model, "second").sum() == 9
 
 
 class Interrupt(keras.callbacks.Callback):
