@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,8 +94,7 @@ def save(figure: Any, path: str | os.PathLike[str]) -> None:
     target = pathlib.Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(target)!r} doesn't exist. Make it first.")
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=target.suffix or ".png", delete=False) as file:
-        beside = pathlib.Path(file.name)
+    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix or '.png'}")
     try:
         figure.savefig(beside, dpi=130)
         os.replace(beside, target)

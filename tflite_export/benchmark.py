@@ -116,7 +116,8 @@ class BenchmarkReport:
             [row.p95_ms - row.median_ms for row in self.rows],
         ]
         bars = axes.barh(names, medians, xerr=spread, capsize=3)
-        axes.bar_label(bars, [f" {median:.3g} ms" for median in medians], label_type="center", color="white")
+        axes.bar_label(bars, [f"{median:.3g} ms" for median in medians], padding=4)
+        axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_xlabel(f"ms per call (median; line: fastest to 95 %), {self.rows[0].threads} thread(s)")
         picture = io.BytesIO()
