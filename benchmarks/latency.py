@@ -1,9 +1,11 @@
-"""Latency of two stacked LSTMs, before and after ISS: Keras's own export, ours, ONNX Runtime and PyTorch.
+"""Latency of recurrent stacks: Keras's own export, ours, LiteRT's fused operator, ONNX Runtime, PyTorch, and the limit.
 
-The sizes are the paper's (Wen et al., ICLR 2018, Table 1): (1500, 1500) dense, (373, 315) learned, on 1500 inputs. All
-engines hold the same weights and take turns in one process; medians of the calls, in milliseconds.
+Two stacked LSTMs of the paper's sizes (Wen et al., ICLR 2018, Table 1): (1500, 1500) dense, (373, 315) learned, on 1500
+inputs; smaller ones; GRU and Bidirectional. All engines hold the same weights and take turns in one process; medians of
+the calls, in milliseconds. The limit is the time of as many multiply-adds in one large matrix product, which LiteRT
+runs beside them on the same threads.
 
-    python benchmarks/latency.py [--quick] [--runs 20] [--json FILE]
+    python benchmarks/latency.py [--runs 20] [--only GRU] [--json FILE] [--plot FILE] [--quick]
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ import os
 import platform
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -24,137 +25,92 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import onnx
-import onnxruntime
-import torch
-from ai_edge_litert.interpreter import Interpreter
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from peers import Run, litert_run, onnx_run, torch_run
 
 import tflite_export
 from tflite_export.convert import keras_export
 
-ENGINES = ("Keras export", "tflite_export", "ONNX Runtime", "PyTorch")
+ENGINES = ("Keras export", "tflite_export", "fused operator", "ONNX Runtime", "PyTorch", "limit")
 PRECISIONS = {"float32": None, "int8": "dynamic_int8"}
-SHAPES = ((10, 10), (1, 20), (1, 1))  # batch × steps
 THREADS = (1, 2)
 BURST = 4  # measured calls before the next engine's turn
+LIMIT = 1024  # rows and columns of the square product, times 256 columns
+DENSE, ISS = (1500, 1500), (373, 315)
 
 
-def keras_model(units: tuple[int, int], features: int) -> keras.Model:
-    keras.utils.set_random_seed(0)
-    layers = [keras.layers.LSTM(n, return_sequences=True) for n in units]
-    return keras.Sequential([keras.Input((None, features)), *layers])
+@dataclass(frozen=True)
+class Case:
+    """A stack of layers of one kind, and what goes through it."""
+
+    kind: str
+    units: tuple[int, ...]
+    features: int
+    batch: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'+'.join(map(str, self.units))}, {self.batch} × {self.steps}"
+
+    def model(self) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([keras.Input((None, self.features)), *map(self.layer, self.units)])
+
+    def layer(self, units: int) -> keras.Layer:
+        if self.kind == "BiLSTM":
+            return keras.layers.Bidirectional(keras.layers.LSTM(units, return_sequences=True))
+        return getattr(keras.layers, self.kind)(units, return_sequences=True)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the matrix products of one call."""
+        gates, sides = (3 if self.kind == "GRU" else 4), (2 if self.kind == "BiLSTM" else 1)
+        inputs = [self.features, *(sides * n for n in self.units)]
+        each = sum(sides * gates * n * (m + n) for m, n in zip(inputs, self.units, strict=False))
+        return self.batch * self.steps * each
 
 
-def gates(matrix: np.ndarray, order: str) -> np.ndarray:
-    """Keras's gate columns i, f, g, o as rows in another engine's order."""
-    parts = dict(zip("ifgo", np.split(matrix, 4, axis=-1), strict=True))
-    return np.concatenate([parts[gate] for gate in order], axis=-1).T
+CASES = (
+    *(Case("LSTM", units, 1500, b, t) for b, t in ((10, 10), (1, 20), (1, 1)) for units in (DENSE, ISS)),
+    *(Case("LSTM", (n, n), 64, 1, 64) for n in (256, 150, 64)),
+    *(Case("GRU", (n, n), 64, 1, 64) for n in (256, 64)),
+    Case("BiLSTM", (128, 128), 64, 1, 64),
+)
+QUICK = (
+    Case("LSTM", (75, 63), 300, 1, 20),
+    Case("GRU", (32, 32), 16, 1, 16),
+    Case("BiLSTM", (16, 16), 16, 1, 16),
+)
 
 
-def litert_run(data: bytes, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
-    interpreter = Interpreter(model_content=data, num_threads=threads)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    output = interpreter.get_output_details()[0]["index"]
-
-    def run():
-        interpreter.invoke()
-        return interpreter.get_tensor(output)
-
-    return run
+def product_run(quantize: str | None, threads: int, folder: Path) -> Run:
+    """One large matrix product on LiteRT: the limit's yardstick."""
+    path = folder / f"product-{quantize}.tflite"
+    if not path.exists():
+        layer = keras.layers.Dense(LIMIT, use_bias=False)
+        model = keras.Sequential([keras.Input((256, LIMIT)), layer])
+        tflite_export.export(model, path, quantize=quantize, verify=False)
+    x = np.random.default_rng(0).normal(size=(1, 256, LIMIT)).astype("float32")
+    return litert_run(path.read_bytes(), x, threads)
 
 
-def onnx_model(model: keras.Model) -> onnx.ModelProto:
-    """The same LSTMs as ONNX operators, time first."""
-    nodes, weights, x = [], [], "x"
-    for i, layer in enumerate(model.layers):
-        kernel, recurrent, bias = layer.get_weights()
-        values = {
-            f"W{i}": gates(kernel, "iofg")[None],
-            f"R{i}": gates(recurrent, "iofg")[None],
-            f"B{i}": np.concatenate([gates(bias, "iofg"), np.zeros_like(bias)])[None],
-            f"axes{i}": np.array([1]),
-        }
-        weights += [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in values.items()]
-        nodes.append(
-            helper.make_node("LSTM", [x, f"W{i}", f"R{i}", f"B{i}"], [f"y{i}"], hidden_size=layer.units)
-        )
-        nodes.append(helper.make_node("Squeeze", [f"y{i}", f"axes{i}"], [x := f"h{i}"]))
-    features, units = model.input_shape[-1], model.layers[-1].units
-    graph = helper.make_graph(
-        nodes,
-        "lstms",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["time", "batch", features])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["time", "batch", units])],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def onnx_run(path: Path, x: np.ndarray, threads: int) -> Callable[[], np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = {"x": np.ascontiguousarray(x.swapaxes(0, 1))}
-    return lambda: session.run(None, feed)[0].swapaxes(0, 1)
-
-
-def torch_run(model: keras.Model, x: np.ndarray, precision: str, threads: int) -> Callable[[], np.ndarray]:
-    class Stack(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            sizes = [model.input_shape[-1], *(layer.units for layer in model.layers)]
-            self.layers = torch.nn.ModuleList(torch.nn.LSTM(a, b) for a, b in itertools.pairwise(sizes))
-
-        def forward(self, h):
-            for layer in self.layers:
-                h = layer(h)[0]
-            return h
-
-    stack = Stack().eval()
-    with torch.no_grad():
-        for layer, source in zip(stack.layers, model.layers, strict=True):
-            kernel, recurrent, bias = (
-                torch.tensor(np.ascontiguousarray(gates(w, "ifgo"))) for w in source.get_weights()
-            )
-            layer.weight_ih_l0.copy_(kernel)
-            layer.weight_hh_l0.copy_(recurrent)
-            layer.bias_ih_l0.copy_(bias)
-            layer.bias_hh_l0.zero_()
-    if precision == "int8":
-        with warnings.catch_warnings(action="ignore"):  # torchao, its successor, has no quantized LSTM
-            stack = torch.ao.quantization.quantize_dynamic(stack, {torch.nn.LSTM}, dtype=torch.qint8)
-    inputs = torch.tensor(np.ascontiguousarray(x.swapaxes(0, 1)))
-
-    def run():
-        torch.set_num_threads(threads)
-        with torch.inference_mode():
-            return stack(inputs).numpy().swapaxes(0, 1)
-
-    return run
-
-
-def engines(model, x, precision: str, threads: int, folder: Path) -> dict[str, Callable[[], np.ndarray]]:
-    batch, steps, _ = x.shape
-    quantize = PRECISIONS[precision]
-    files = {name: folder / f"{name.split()[0]}-{precision}.tflite" for name in ENGINES[:2]}
-    if threads == THREADS[0]:
-        keras_export(model, files["Keras export"], batch_size=batch, time_steps=steps, quantize=quantize)
-        tflite_export.export(
-            model, files["tflite_export"], batch_size=batch, time_steps=steps, quantize=quantize, verify=False
-        )
-        onnx.save(onnx_model(model), folder / "float32.onnx")
-        if quantize:
-            quantize_dynamic(folder / "float32.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8)
-    runs = {name: litert_run(file.read_bytes(), x, threads) for name, file in files.items()}
-    runs["ONNX Runtime"] = onnx_run(folder / f"{precision}.onnx", x, threads)
+def engines(case: Case, precision: str, threads: int, folder: Path) -> dict[str, Run]:
+    model, quantize = case.model(), PRECISIONS[precision]
+    x = np.random.default_rng(0).normal(size=(case.batch, case.steps, case.features)).astype("float32")
+    sizes = {"batch_size": case.batch, "time_steps": case.steps, "quantize": quantize}
+    files = {name: folder / f"{name}-{precision}.tflite" for name in ENGINES[:3]}
+    if not files["Keras export"].exists():
+        keras_export(model, files["Keras export"], **sizes)
+        tflite_export.export(model, files["tflite_export"], verify=False, **sizes)
+        if case.kind != "GRU":
+            tflite_export.export(model, files["fused operator"], lowering="fused", verify=False, **sizes)
+    runs = {name: litert_run(f.read_bytes(), x, threads) for name, f in files.items() if f.exists()}
+    runs["ONNX Runtime"] = onnx_run(model, x, precision, threads, folder)
     runs["PyTorch"] = torch_run(model, x, precision, threads)
-    return runs
+    check(runs, precision)
+    return runs | {"limit": product_run(quantize, threads, folder)}
 
 
-def check(runs: dict[str, Callable[[], np.ndarray]], precision: str) -> None:
+def check(runs: dict[str, Run], precision: str) -> None:
     """All engines compute the same thing, or the comparison means nothing."""
     reference = runs["Keras export"]()
     for name, run in runs.items():
@@ -163,11 +119,9 @@ def check(runs: dict[str, Callable[[], np.ndarray]], precision: str) -> None:
             raise SystemExit(f"{name}'s outputs differ from those of Keras's export by {difference:.1e}")
 
 
-def medians(
-    runs: dict[tuple[str, str], Callable[[], np.ndarray]], count: int
-) -> dict[tuple[str, str], float]:
-    """Milliseconds a call; all engines and sizes take turns, and the first call of a turn isn't counted."""
-    times: dict[tuple[str, str], list[float]] = {name: [] for name in runs}
+def medians(runs: dict[str, Run], count: int) -> dict[str, float]:
+    """Milliseconds a call; all take turns, and the first call of a turn isn't counted."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
     while any(len(t) < count for t in times.values()):
         for name, run in runs.items():
             run()
@@ -178,93 +132,106 @@ def medians(
     return {name: float(np.median(t)) for name, t in times.items()}
 
 
-def measure(sizes: dict[str, tuple[int, int]], features: int, runs: int) -> list[dict]:
+def measure(cases: tuple[Case, ...], runs: int) -> list[dict]:
     rows = []
-    for (batch, steps), precision in itertools.product(SHAPES, PRECISIONS):
-        x = np.random.default_rng(0).normal(size=(batch, steps, features)).astype("float32")
-        models = {size: keras_model(units, features) for size, units in sizes.items()}
+    for case, precision in itertools.product(cases, PRECISIONS):
+        # A stack of 64 units is over in a fifth of a millisecond: more calls cost nothing.
+        count = max(runs, min(10 * runs, int(1e9 / case.macs) * runs))
         with tempfile.TemporaryDirectory() as folder:
             for threads in THREADS:
-                subjects = {}
-                for size, model in models.items():
-                    place = Path(folder, size)
-                    place.mkdir(exist_ok=True)
-                    mine = engines(model, x, precision, threads, place)
-                    check(mine, precision)
-                    subjects.update({(engine, size): run for engine, run in mine.items()})
-                for (engine, size), ms in medians(subjects, runs).items():
-                    where = {"batch": batch, "steps": steps, "size": size, "precision": precision}
-                    rows.append({**where, "threads": threads, "engine": engine, "ms": ms})
-        print(f"  measured {batch} x {steps}, {precision}", flush=True)
+                found = medians(engines(case, precision, threads, Path(folder)), count)
+                found["limit"] *= case.macs / (256 * LIMIT**2)
+                where = {"case": str(case), "kind": case.kind, "units": case.units, "batch": case.batch}
+                where |= {"steps": case.steps, "macs": case.macs, "precision": precision, "threads": threads}
+                rows += [{**where, "engine": engine, "ms": ms} for engine, ms in found.items()]
+        print(f"  measured {case}, {precision}", flush=True)
     return rows
 
 
-def table(rows: list[dict], sizes: dict[str, tuple[int, int]]) -> str:
-    cells = {
-        tuple(row[k] for k in ("batch", "steps", "engine", "size", "precision", "threads")): row["ms"]
-        for row in rows
-    }
-    columns = list(itertools.product(PRECISIONS, sizes))
-    lines = [
-        "| batch × steps | engine | "
-        + " | ".join(f"{size} {precision}" for precision, size in columns)
-        + " |",
-        "|" + "---|" * (2 + len(columns)),
-    ]
-    for (batch, steps), engine in itertools.product(SHAPES, ENGINES):
+def by_cell(rows: list[dict]) -> dict[tuple[str, str, int], dict[str, float]]:
+    """(case, precision, threads) -> engine -> milliseconds."""
+    cells: dict[tuple[str, str, int], dict[str, float]] = {}
+    for row in rows:
+        cells.setdefault((row["case"], row["precision"], row["threads"]), {})[row["engine"]] = row["ms"]
+    return cells
+
+
+def table(rows: list[dict]) -> str:
+    cells = by_cell(rows)
+    lines = ["| batch × steps | precision | " + " | ".join(ENGINES) + " |", "|" + "---|" * (2 + len(ENGINES))]
+    for case, precision in dict.fromkeys(key[:2] for key in cells):
         values = [
-            " / ".join(f"{cells[batch, steps, engine, size, precision, threads]:.3g}" for threads in THREADS)
-            for precision, size in columns
+            " / ".join(f"{ms:.3g}" if (ms := cells[case, precision, n].get(engine)) else "–" for n in THREADS)
+            for engine in ENGINES
         ]
-        lines.append(f"| {batch} × {steps} | {engine} | " + " | ".join(values) + " |")
+        lines.append(f"| {case} | {precision} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 
-def summary(rows: list[dict], sizes: dict[str, tuple[int, int]]) -> str:
-    def ms(engine, **where):
-        return {
-            tuple(row[k] for k in ("batch", "steps", "size", "precision", "threads")): row["ms"]
-            for row in rows
-            if row["engine"] == engine and all(row[k] == v for k, v in where.items())
-        }
-
-    ours, theirs = ms("tflite_export"), ms("Keras export")
-    ratios = {cell: theirs[cell] / ours[cell] for cell in ours}
-    worst, best = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
-    lines = [
-        f"tflite_export over Keras's own export: {ratios[worst]:.2f} times (worst, {worst}) to {ratios[best]:.2f} "
-        f"times (best, {best}) as fast; faster in {sum(r > 1 for r in ratios.values())} of {len(ratios)} cells"
-    ]
-    dense, small = sizes
-    for threads in THREADS:
-        a, b = (ours[10, 10, size, "float32", threads] for size in (dense, small))
+def summary(rows: list[dict]) -> str:
+    lines = []
+    for peer in ("Keras export", "ONNX Runtime"):
+        ratios = {key: cell["tflite_export"] / cell[peer] for key, cell in by_cell(rows).items()}
+        worst, best = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
         lines.append(
-            f"{sizes[small]} over {sizes[dense]}, float32, 10 x 10, {threads} thread(s): {a / b:.2f} times as fast"
+            f"tflite_export takes {ratios[best]:.2f} ({describe(best)}) to {ratios[worst]:.2f} times ({describe(worst)}) "
+            f"{peer}'s time; less in {sum(r < 1 for r in ratios.values())} of {len(ratios)} cells"
         )
+        lines += [f"    {describe(key)}: {ratio:.2f}" for key, ratio in ratios.items()]
+    ours = {key: cell["tflite_export"] for key, cell in by_cell(rows).items()}
+    for threads in THREADS:
+        keys = [(str(Case("LSTM", units, 1500, 10, 10)), "float32", threads) for units in (DENSE, ISS)]
+        if all(key in ours for key in keys):
+            ratio = ours[keys[0]] / ours[keys[1]]
+            lines.append(
+                f"{ISS} over {DENSE}, float32, 10 × 10, {threads} thread(s): {ratio:.2f} times as fast"
+            )
     return "\n".join(lines)
+
+
+def describe(key: tuple[str, str, int]) -> str:
+    return f"{key[0]}, {key[1]}, {key[2]} thread{'s' if key[2] > 1 else ''}"
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Time against multiply-adds, one panel a precision, with the limit as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    for axes, precision in zip(figure.subplots(1, 2, sharey=True), PRECISIONS, strict=True):
+        chosen = [row for row in rows if row["precision"] == precision and row["threads"] == 1]
+        for engine, mark in zip(ENGINES[:-1], "svD^o", strict=True):
+            points = [(row["macs"], row["ms"]) for row in chosen if row["engine"] == engine]
+            axes.scatter(*zip(*points, strict=True), label=engine, marker=mark, s=30, alpha=0.8)
+        limit = sorted((row["macs"], row["ms"]) for row in chosen if row["engine"] == "limit")
+        axes.plot(*zip(*limit, strict=True), color="black", linewidth=1, label="limit: one large product")
+        axes.set(xscale="log", yscale="log", title=precision, xlabel="multiply-adds a call")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("ms a call, 1 thread")
+    figure.axes[0].legend()
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="a fifth of the width, few calls: a look, not a result"
-    )
-    parser.add_argument("--runs", type=int, default=20, help="measured calls per cell (default 20)")
+    parser.add_argument("--quick", action="store_true", help="three small cases: a look, not a result")
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--runs", type=int, default=20, help="measured calls per cell, more for small ones")
     parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--plot", type=Path, help="draw time against multiply-adds")
     options = parser.parse_args()
-    sizes, features, runs = {"dense": (1500, 1500), "ISS": (373, 315)}, 1500, options.runs
-    if options.quick:
-        sizes, features, runs = {"dense": (300, 300), "ISS": (75, 63)}, 300, 8
-    rows = measure(sizes, features, runs)
-    threads = " / ".join(f"{n} thread{'s' if n > 1 else ''}" for n in THREADS)
-    print(f"\nms per call, median; {threads}; dense {sizes['dense']}, ISS {sizes['ISS']}, {features} inputs")
-    print(table(rows, sizes))
-    print(summary(rows, sizes))
+    cases = tuple(case for case in (QUICK if options.quick else CASES) if options.only in str(case))
+    rows = measure(cases, 8 if options.quick else options.runs)
+    print(f"\nms per call, median; {' / '.join(f'{n} thread(s)' for n in THREADS)}")
+    print(table(rows))
+    print(summary(rows))
     print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.plot:
+        plot(rows, options.plot)
 
 
 if __name__ == "__main__":

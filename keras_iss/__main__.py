@@ -58,6 +58,7 @@ def _strip(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     _check_output(options.output, ".tflite")
+    samples = None if options.representative_data is None else _load_arrays(options.representative_data)
     model = _load_model(options.model)
     import tflite_export
 
@@ -68,6 +69,8 @@ def _export(options: argparse.Namespace) -> None:
         time_steps=options.time_steps,
         quantize=options.quantize,
         streaming=options.streaming,
+        lowering=options.lowering,
+        representative_data=samples,
     )
     print(result)
 
@@ -81,13 +84,23 @@ def _bench(options: argparse.Namespace) -> None:
     import tflite_export
 
     report = tflite_export.benchmark(
-        options.files, threads=options.threads, runs=options.runs, device=options.device
+        options.files,
+        threads=options.threads,
+        runs=options.runs,
+        device=options.device,
+        inputs=None if options.inputs is None else _load_named(options.inputs),
+        signature=options.signature,
+        runner=options.runner,
+        cores=options.cores,
+        cooldown=options.cooldown,
     )
     print(report)
     if options.json is not None:
         report.to_json(options.json)
     if options.csv is not None:
         report.to_csv(options.csv)
+    if report.problem:
+        raise UserError(report.problem)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -152,7 +165,21 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, required=True, metavar="OUT", help="the .tflite file to write"
     )
     export.add_argument(
-        "--quantize", choices=("float16", "dynamic_int8"), help="store weights smaller (default: float32)"
+        "--quantize",
+        choices=("float16", "dynamic_int8", "int8", "sparse"),
+        help="store weights smaller (default: float32)",
+    )
+    export.add_argument(
+        "--representative-data",
+        type=Path,
+        metavar="FILE",
+        help="typical inputs, for int8: an .npy file, or an .npz file with an array for each input",
+    )
+    export.add_argument(
+        "--lowering",
+        choices=("auto", "loop", "unroll", "fused", "tune"),
+        default="auto",
+        help="how recurrent layers are written (default: auto; tune times all forms on this machine)",
     )
     export.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="default: 1")
     export.add_argument(
@@ -168,7 +195,25 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--runs", type=_positive, default=50, metavar="N", help="timed calls per file, default: 50"
     )
-    bench.add_argument("--device", default="host", help="host (default), adb or adb:SERIAL")
+    bench.add_argument("--device", default="host", help="host (default), adb or adb:SERIAL: an Android phone")
+    bench.add_argument(
+        "--runner",
+        type=Path,
+        metavar="PATH",
+        help="for a phone: the Android build of LiteRT's benchmark_model",
+    )
+    bench.add_argument("--cores", metavar="big|4-7", help="for a phone: pin the run to these cores")
+    bench.add_argument(
+        "--cooldown",
+        type=_seconds,
+        default=5.0,
+        metavar="S",
+        help="for a phone: rest between runs, default: 5",
+    )
+    bench.add_argument("--signature", metavar="NAME", help="which one to run, where a file has several")
+    bench.add_argument(
+        "--inputs", type=Path, metavar="FILE", help="an .npz file of arrays named as the inputs"
+    )
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     bench.add_argument("--csv", type=Path, metavar="FILE", help="also write the figures as CSV")
 
@@ -199,6 +244,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number of seconds, such as 5, not {text!r}")
 
 
 def _fraction(text: str) -> float:
@@ -253,6 +305,28 @@ def _load_model(path: Path, *, with_optimizer: bool = False) -> keras.Model:
             print(f"Note: left out the training setup of {path} ({_one_line(error)})", file=sys.stderr)
             return model
         raise UserError(_loading_mend(path, error)) from error
+
+
+def _load_named(path: Path):
+    """The arrays of a file in which each has a name."""
+    arrays = _load_arrays(path)
+    if not isinstance(arrays, dict):
+        raise UserError(f"{path} holds an array without a name: save each under its input's with numpy.savez")
+    return arrays
+
+
+def _load_arrays(path: Path):
+    """An array, or a dictionary of them, from numpy's files; pickled objects are never loaded."""
+    _check_input(path)
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} holds no arrays: save the inputs with numpy.save or numpy.savez ({_one_line(error)})"
+        ) from error
 
 
 def _load_names() -> None:

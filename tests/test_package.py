@@ -21,7 +21,10 @@ PUBLIC = {
         *("Trace", "Structure", "WeightSlice", "Report", "TraceError", "StripError"),
         *("callbacks", "optimizers", "regularizers"),
     },
-    "tflite_export": {"export", "benchmark", "ExportResult", "BenchmarkReport", "ExportError"},
+    "tflite_export": {
+        *("export", "benchmark", "compare"),
+        *("ExportResult", "BenchmarkReport", "CompareReport", "ExportError"),
+    },
     "keras_iss.callbacks": {"ISSPruning", "SparsityLogger"},
     "keras_iss.optimizers": {"SparseOptimizer"},
     "keras_iss.regularizers": {"ISSGroupLasso"},

@@ -6,9 +6,11 @@ its standard input closes, so that it can't outlive the process that started it.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -39,51 +41,82 @@ def reset_peak() -> None:
         pass
 
 
-def load(path: str, threads: int, inputs: str | None, steps: int) -> tuple[Interpreter, dict]:
-    """An interpreter ready to run on sensible inputs, and what loading it took."""
+def load(
+    path: str, threads: int, inputs: str | None, steps: int, signature: str | None = None
+) -> tuple[Callable, dict]:
+    """A call that runs the file once on sensible inputs, and what loading it took."""
     given = {name.removeprefix("input "): x for name, x in np.load(inputs).items()} if inputs else {}
     reset_peak()
     before, _ = resident_mb()
     start = time.perf_counter()
     interpreter = Interpreter(model_path=path, num_threads=threads)
-    names = signature_inputs(interpreter)
-    unknown = set(given) - set(names)
+    key = choose_signature(list(interpreter.get_signature_list()), signature)
+    details = signature_inputs(interpreter, key)
+    unknown = set(given) - set(details)
     if unknown:
         raise ValueError(
-            f"it has no input {sorted(unknown)[0]!r}; its inputs are {', '.join(map(repr, names))}"
+            f"it has no input {sorted(unknown)[0]!r}; its inputs are {', '.join(map(repr, details))}"
         )
-    for name, detail in names.items():
-        shape = [int(n) if n > 0 else steps for n in detail["shape_signature"]]
-        shape = list(given[name].shape) if name in given else shape
-        if shape != list(detail["shape"]):
-            interpreter.resize_tensor_input(detail["index"], shape, strict=True)
-    interpreter.allocate_tensors()
+    shapes = {
+        name: list(given[name].shape)
+        if name in given
+        else [int(n) if n > 0 else steps for n in wanted(detail)]
+        for name, detail in details.items()
+    }
+    first = _tensors(interpreter.get_input_details()) == _tensors(details.values())
+    if first:
+        for name, detail in details.items():
+            if shapes[name] != list(detail["shape"]):
+                interpreter.resize_tensor_input(detail["index"], shapes[name], strict=True)
+        interpreter.allocate_tensors()
     init = (time.perf_counter() - start) * 1e3
     rng = np.random.default_rng(0)
-    shapes = {}
-    for name, detail in signature_inputs(interpreter).items():
-        value = given[name] if name in given else values(detail, rng)
-        interpreter.set_tensor(detail["index"], value.astype(detail["dtype"]))
-        shapes[name] = [int(n) for n in detail["shape"]]
-    return interpreter, {"init_ms": init, "before_mb": before, "inputs": shapes}
+    feeds = {
+        name: (given[name] if name in given else values(detail["dtype"], shapes[name], rng)).astype(
+            detail["dtype"]
+        )
+        for name, detail in details.items()
+    }
+    loaded = {"init_ms": init, "before_mb": before, "inputs": shapes, "signature": key}
+    if not first:
+        # Only the signature's own runner reaches another graph; its calls copy inputs and outputs, as an app's do.
+        return functools.partial(interpreter.get_signature_runner(key), **feeds), loaded
+    for name, detail in details.items():
+        interpreter.set_tensor(detail["index"], feeds[name])
+    return interpreter.invoke, loaded
 
 
-def signature_inputs(interpreter: Interpreter) -> dict[str, dict]:
-    """Input name -> its details; the signature's names where the file has exactly one signature."""
-    details = interpreter.get_input_details()
-    signatures = interpreter.get_signature_list()
-    if len(signatures) == 1:
-        runner = interpreter.get_signature_runner(next(iter(signatures)))
-        by_index = {d["index"]: name for name, d in runner.get_input_details().items()}
-        return {by_index.get(d["index"], d["name"]): d for d in details}
-    return {d["name"]: d for d in details}
+def choose_signature(there: list[str], signature: str | None) -> str:
+    """The wanted signature; without a wish the only one, the usual one, or one step of a streaming file."""
+    named = ", ".join(map(repr, there)) or "none"
+    if signature is not None and signature not in there:
+        raise ValueError(f"it has no signature {signature!r}; its signatures are: {named}")
+    usual = [signature, "serving_default", "step", *there[:1], ""]
+    if len(there) > 1 and not {*usual[:3]} & {*there}:
+        raise ValueError(f"it has several signatures; choose one with signature=...: {named}")
+    return next(key for key in usual if key in there or key == "")
 
 
-def values(detail: dict, rng: np.random.Generator) -> np.ndarray:
+def signature_inputs(interpreter: Interpreter, key: str) -> dict[str, dict]:
+    """Input name -> its details; the names are the signature's where the file has one."""
+    if not key:
+        return {detail["name"]: detail for detail in interpreter.get_input_details()}
+    return interpreter.get_signature_runner(key).get_input_details()
+
+
+def _tensors(details: Iterable[dict]) -> set[tuple[str, int]]:
+    return {(detail["name"], detail["index"]) for detail in details}
+
+
+def wanted(detail: dict) -> list[int]:
+    """The shape, with -1 for a length that is chosen at run time."""
+    signature = detail["shape_signature"]
+    return list(signature if len(signature) else detail["shape"])
+
+
+def values(dtype: type, shape: list[int], rng: np.random.Generator) -> np.ndarray:
     """Whole numbers are 0 and 1, in range for any vocabulary; floats lie in [0, 1), which casts to 0."""
-    if np.issubdtype(detail["dtype"], np.floating):
-        return rng.random(detail["shape"])
-    return rng.integers(0, 2, detail["shape"])
+    return rng.random(shape) if np.issubdtype(dtype, np.floating) else rng.integers(0, 2, shape)
 
 
 def main() -> None:
@@ -91,13 +124,13 @@ def main() -> None:
     answer = sys.stdout
     try:
         order = json.loads(sys.stdin.readline())
-        interpreter, loaded = load(**order)
+        call, loaded = load(**order)
         print(json.dumps(loaded), file=answer, flush=True)
         for line in sys.stdin:
             times = []
             for _ in range(int(line)):
                 start = time.perf_counter()
-                interpreter.invoke()
+                call()
                 times.append((time.perf_counter() - start) * 1e3)
             peak = max(0.0, resident_mb()[1] - loaded["before_mb"])
             print(json.dumps({"times_ms": times, "peak_mb": peak}), file=answer, flush=True)

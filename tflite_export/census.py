@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from ai_edge_litert import schema_py_generated as schema
 
-__all__ = ["operators"]
+__all__ = ["operators", "operators_by_signature", "sparse_tensors"]
 
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+_CONTROL = {
+    schema.BuiltinOptions.WhileOptions: (
+        schema.WhileOptions,
+        schema.WhileOptions.CondSubgraphIndex,
+        schema.WhileOptions.BodySubgraphIndex,
+    ),
+    schema.BuiltinOptions.IfOptions: (
+        schema.IfOptions,
+        schema.IfOptions.ThenSubgraphIndex,
+        schema.IfOptions.ElseSubgraphIndex,
+    ),
+}
 
 
 def operators(data: bytes) -> dict[str, int]:
@@ -18,11 +32,50 @@ def operators(data: bytes) -> dict[str, int]:
     """
     model = schema.Model.GetRootAs(data, 0)
     names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    return _count(model, names, range(model.SubgraphsLength()))
+
+
+def operators_by_signature(data: bytes) -> dict[str, dict[str, int]]:
+    """How often each operator stands in what each signature runs, loops' bodies included."""
+    model = schema.Model.GetRootAs(data, 0)
+    names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    signatures = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
+    return {
+        s.SignatureKey().decode(): _count(model, names, _reached(model, s.SubgraphIndex()))
+        for s in signatures
+    }
+
+
+def sparse_tensors(data: bytes) -> int:
+    """How many tensors are stored without their zeros."""
+    model = schema.Model.GetRootAs(data, 0)
     graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-    counts = Counter(
-        names[graph.Operators(i).OpcodeIndex()] for graph in graphs for i in range(graph.OperatorsLength())
-    )
+    return sum(g.Tensors(i).Sparsity() is not None for g in graphs for i in range(g.TensorsLength()))
+
+
+def _count(model, names: list[str], graphs: Iterable[int]) -> dict[str, int]:
+    counts = Counter(names[operator.OpcodeIndex()] for g in graphs for operator in _operators(model, g))
     return dict(counts.most_common())
+
+
+def _operators(model, index: int) -> list:
+    graph = model.Subgraphs(index)
+    return [graph.Operators(i) for i in range(graph.OperatorsLength())]
+
+
+def _reached(model, graph: int) -> set[int]:
+    """The graph and those that its loops and branches run, however deep."""
+    found, waiting = set(), [graph]
+    while waiting:
+        graph = waiting.pop()
+        found.add(graph)
+        for operator in _operators(model, graph):
+            options, table = _CONTROL.get(operator.BuiltinOptionsType()), operator.BuiltinOptions()
+            if options is not None:
+                inner = options[0]()
+                inner.Init(table.Bytes, table.Pos)
+                waiting += {index(inner) for index in options[1:]} - found
+    return found
 
 
 def _name(code) -> str:

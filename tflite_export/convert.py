@@ -9,18 +9,24 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from .census import operators
+from .census import operators, operators_by_signature
 from .errors import ExportError
 from .files import check_writable, write_whole
+from .limits import metric_limit
 from .precision import as_float32
 from .quantize import recipe
 from .signature import as_functional, inner_layers
+from .stored_once import stored_once
+from .tune import check_lowering, tuned
+from .user_data import representative_samples
 from .verify import signatures
 from .verify import verify as verify_export
+from .verify_streaming import verify_streaming
 
 __all__ = ["ExportResult", "export", "keras_export"]
 
@@ -33,6 +39,7 @@ class ExportResult:
         path: The file.
         size_bytes: Its size.
         ops: How often each operator stands in it.
+        signature_ops: Signature name -> how often each operator stands in what that signature runs.
         max_abs_error: The largest difference from Keras's outputs in the check; None where it was switched off.
         signatures: Signature name -> {"inputs": [...], "outputs": [...]}.
         notes: What a reader of the file should know, such as how a stateful layer starts.
@@ -44,17 +51,26 @@ class ExportResult:
     max_abs_error: float | None
     signatures: dict[str, dict[str, list[str]]]
     notes: tuple[str, ...] = field(default=())
+    signature_ops: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         error = "not checked" if self.max_abs_error is None else f"{self.max_abs_error:.2e}"
         lines = [
             f"{self.path}  {self.size_bytes:,} bytes",
             f"  largest difference from Keras: {error}",
-            "  operators: " + ", ".join(f"{name} {n}" for name, n in self.ops.items()),
+            "  operators: " + _counts(self.ops),
         ]
         for name, ends in self.signatures.items():
-            lines.append(f"  {name}: {', '.join(ends['inputs'])} -> {', '.join(ends['outputs'])}")
+            lines.append(
+                f"  {name}: {', '.join(ends['inputs']) or 'nothing'} -> {', '.join(ends['outputs'])}"
+            )
+            if len(self.signatures) > 1 and self.signature_ops.get(name):
+                lines.append(f"    operators: {_counts(self.signature_ops[name])}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def _counts(ops: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in ops.items())
 
 
 def export(
@@ -65,8 +81,13 @@ def export(
     time_steps: int | None = None,
     quantize: str | None = None,
     streaming: bool = False,
-    representative_data=None,
+    lowering: str = "auto",
+    representative_data: Any = None,
     verify: bool = True,
+    metric: Any = None,
+    data: tuple | None = None,
+    max_metric_drop: float | None = None,
+    metric_mode: str = "auto",
 ) -> ExportResult:
     """Write a recurrent model as one fast TFLite file and check it against Keras.
 
@@ -76,7 +97,7 @@ def export(
     (Wen et al., ICLR 2018, arXiv 1709.05027, section 3) leaves: ordinary, dense, smaller LSTMs.
 
     Masks are honoured as Keras does. A stateful layer starts every call from zero, as after `reset_state()`; to
-    carry states from call to call, make them inputs (`initial_state`) and outputs (`return_state`) of the model.
+    carry states from call to call, export with `streaming=True`.
 
     Args:
         model: A built Sequential or Functional model, from any Keras backend. On JAX and PyTorch the conversion runs
@@ -85,21 +106,44 @@ def export(
         batch_size: The fixed batch size of the file.
         time_steps: The length of every time axis (axis 1) that the model leaves open. None leaves it open in the
             file too: `resize_tensor_input` chooses it at run time. A fixed length is a little faster.
-        quantize: None, "float16" (weights stored in half the size) or "dynamic_int8" (weights in a quarter of the
-            size and faster products; activations are quantized as the graph runs).
-        streaming: Not available in this version.
-        representative_data: Not used in this version.
+        quantize: None, or the name of a recipe. "float16": weights stored in half the size, arithmetic in float32.
+            "dynamic_int8": the weights of products in 8 bits with a scale per channel, a quarter of the size and
+            faster; what they're multiplied with is quantized as the graph runs. "int8": both sides and the results
+            of products (dense, convolution, x·W of all steps) and embeddings in 8 bits, with fixed ranges from
+            `representative_data`; h·R inside the loops as in "dynamic_int8"; recurrent states, gates and all else
+            between products float32, as are the file's inputs and outputs; `pip install "keras-iss[int8]"` first.
+            "sparse": weights that are exactly zero aren't stored; a smaller file, the same float32 outputs, not
+            faster, refused where too few weights are zero.
+        streaming: Write three signatures in place of one: "initial_state" (no inputs) gives all states; "step" takes
+            one time step and the states by name and gives the outputs and the new states; "sequence" does the same
+            for a chunk of `time_steps` steps, or of any number of steps where that is None. The states are named
+            after their layers ("lstm_h", "lstm_c", "gru_h", "conv1d_window"); docs/streaming.md tells more.
+        lowering: How recurrent layers are written; docs/lowering.md tells what was measured. "auto": by the size of
+            their weights, a loop over time with one to four steps a turn, or no loop; "loop", "unroll": one of the
+            two (no loop needs `time_steps`); "fused": LiteRT's own LSTM operator, worth a try on ARM, slow on x86,
+            refused for what it computes wrong (other layers and activations, masks, states in or out); "tune": the
+            fastest of all of these on this machine, which takes some seconds more.
+        representative_data: For "int8" only: typical inputs (samples, ...), as many kinds as the model will meet; an
+            array, a dictionary from input name to array, or an iterable of those. A hundred samples often do. At
+            most 1024 batches are read, and 512 batches of `batch_size`, evenly spread, are run.
         verify: Run the file and the model on the same random inputs before writing. Whole-number inputs stay within
             the vocabulary they're looked up in, and padding and several lengths are tried. float32 allows a largest
             difference of 1e-4 (relative to the largest output where that is above 1), "float16" 1 % and
-            "dynamic_int8" 20 % root mean square.
+            "dynamic_int8" 20 % root mean square; "sparse" as much as float32; "int8" 10 %, on 16 of the representative
+            batches in place of random inputs.
+        metric: With `max_metric_drop`: a function (y_true, y_pred) -> number, a Keras metric or loss, or its name, as
+            in `compare`.
+        data: With `max_metric_drop`: the pair (x, y) that the metric is computed on.
+        max_metric_drop: Refuse the file where its metric is worse than the Keras model's by more than this, in the
+            metric's own unit; 0.005 is half a percentage point of accuracy.
+        metric_mode: "max" where a larger metric is better, "min" where a smaller one is; "auto" knows Keras's own.
 
     Returns:
         The path, size, operators, signatures and the largest difference found; `str(result)` is a summary.
 
     Raises:
-        ExportError: An argument is invalid, the model can't be followed or converted, the check failed, or the file
-            can't be written.
+        ExportError: An argument is invalid, the model can't be followed or converted, the check failed, the metric
+            drops too far, or the file can't be written.
 
     Example:
         >>> import tempfile, keras, tflite_export
@@ -110,30 +154,55 @@ def export(
         True
     """
     chosen = recipe(quantize)
-    _check(batch_size, time_steps, streaming, representative_data)
+    _check(batch_size, time_steps)
+    check_lowering(lowering)
+    if lowering in ("fused", "tune") and streaming:
+        raise ExportError(
+            f'lowering="{lowering}" is not for streaming files, whose states go in and out; use "auto".'
+        )
     path = check_writable(path)
     functional = as_functional(model)
     exported = as_float32(functional)
-    data = convert(exported, batch_size=int(batch_size), time_steps=time_steps, quantize=quantize)
+    sizes = {"batch_size": int(batch_size), "time_steps": time_steps}
+    samples = representative_samples(exported, chosen, representative_data, streaming=streaming, **sizes)
+    limit = metric_limit(exported, metric, data, max_metric_drop, metric_mode)
+
+    def make(**form) -> bytes:
+        converted = convert(exported, quantize=quantize, streaming=streaming, **sizes, **form)
+        return chosen.finish(converted, samples)
+
+    notes = _notes(functional, exported, streaming)
+    if lowering == "tune":
+        content, note = tuned(make, exported, **sizes)
+        notes += (note,)
+    else:
+        content = make(lowering=lowering)
+    if streaming or chosen.weight_bytes == 1:  # what is repeated: parts of signatures, scales per channel
+        content = stored_once(content)
     error = None
     if verify:
-        error = verify_export(exported, data, chosen, batch_size=int(batch_size), time_steps=time_steps)
-    write_whole(path, data)
+        check = verify_streaming if streaming else verify_export
+        error = check(exported, content, chosen, samples=samples, **sizes)
+    if limit is not None:
+        notes += (limit.check(exported, content, chosen.name),)
+    write_whole(path, content)
     return ExportResult(
         path=path,
-        size_bytes=len(data),
-        ops=operators(data),
+        size_bytes=len(content),
+        ops=operators(content),
         max_abs_error=error,
-        signatures=signatures(data),
-        notes=_notes(functional, exported),
+        signatures=signatures(content),
+        notes=notes,
+        signature_ops=operators_by_signature(content),
     )
 
 
-def _notes(functional: keras.Model, exported: keras.Model) -> tuple[str, ...]:
+def _notes(functional: keras.Model, exported: keras.Model, streaming: bool) -> tuple[str, ...]:
     notes = []
     stateful = [layer.name for layer in inner_layers(functional) if getattr(layer, "stateful", False)]
     if stateful:
-        notes.append(f"stateful {', '.join(map(repr, stateful))}: every call starts from zero states")
+        start = "initial_state gives zeros" if streaming else "every call starts from zero states"
+        notes.append(f"stateful {', '.join(map(repr, stateful))}: {start}")
     if exported is not functional:
         notes.append("the model computes in half precision, the file in float32")
     return tuple(notes)
@@ -145,7 +214,7 @@ def convert(functional: keras.Model, *, baseline: bool = False, **options) -> by
     Args:
         functional: The model.
         baseline: Convert as Keras does instead of lowering.
-        **options: batch_size, time_steps and quantize.
+        **options: batch_size, time_steps, quantize, streaming, lowering and steps_per_turn.
     """
     if keras.backend.backend() == "tensorflow":
         from .baseline import keras_build
@@ -178,7 +247,7 @@ def _run_worker(*arguments: str) -> None:
         raise ExportError(problem)
 
 
-def _check(batch_size, time_steps, streaming, representative_data) -> None:
+def _check(batch_size, time_steps) -> None:
     for name, value in {"batch_size": batch_size, "time_steps": time_steps}.items():
         if value is None and name == "time_steps":
             continue
@@ -187,15 +256,6 @@ def _check(batch_size, time_steps, streaming, representative_data) -> None:
                 f"Invalid value for argument `{name}`. Expected a whole number of at least 1. "
                 f"Received: {name}={value!r}"
             )
-    if streaming:
-        raise ExportError(
-            "streaming=True is not available in this version; make the states inputs and outputs of the model "
-            "(initial_state, return_state) and export it with time_steps=1."
-        )
-    if representative_data is not None:
-        raise ExportError(
-            "Argument `representative_data` serves only int8 activations, which this version lacks; omit it."
-        )
 
 
 def keras_export(

@@ -16,17 +16,22 @@ _DEFAULT_VOCABULARY = 2  # 0 and 1 are in range for whatever reads whole numbers
 
 @dataclass(kw_only=True)
 class InputKind:
-    """One input: `vocabulary` bounds whole numbers, `padding` is the value that a mask is computed from."""
+    """One input: `vocabulary` bounds whole numbers, `padding` is the value that a mask is computed from.
+
+    `looked_up` tells a vocabulary that a layer asks for from the one that is assumed where none does.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     vocabulary: int | None = None
     padding: float | None = None
+    looked_up: bool = False
 
     def limit(self, vocabulary: int) -> None:
         """Note a reader that takes whole numbers below `vocabulary`; the strictest reader counts."""
         self.vocabulary = vocabulary if self.vocabulary is None else min(self.vocabulary, vocabulary)
+        self.looked_up = True
 
 
 def input_kinds(functional: keras.Model) -> list[InputKind]:

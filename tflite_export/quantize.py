@@ -6,21 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .calibrate import integer_products
+from .census import sparse_tensors
 from .errors import ExportError
 
 __all__ = ["RECIPES", "Recipe", "recipe"]
 
+Samples = list[dict[str, Any]] | None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A quantization: its name, how the converter is set up, and what the check after the export allows.
+    """A quantization: its name, how it's done, and what the check after the export allows.
 
-    `max_abs` bounds the largest difference, relative to the larger of 1 and the largest output; `max_rms` bounds
-    the root-mean-square difference over the root-mean-square output.
+    `configure` sets up the converter; `finish` turns the converter's bytes, with whatever signatures, and the samples
+    into the bytes to write. `max_abs` bounds the largest difference, relative to the larger of 1 and the largest
+    output; `max_rms` bounds the root-mean-square difference over the root-mean-square output. A `calibrated` recipe
+    needs samples, and is checked on them: its ranges hold for no other inputs. `weight_bytes` is the size of one weight
+    as the products read it, which decides how recurrent layers are lowered.
     """
 
     name: str
     configure: Callable[[Any], None]
+    finish: Callable[[bytes, Samples], bytes] = lambda data, samples: data
+    calibrated: bool = False
+    weight_bytes: int = 4
     max_abs: float | None = None
     max_rms: float | None = None
 
@@ -48,21 +58,40 @@ def _dynamic_int8(converter) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
 
+def _int8(data: bytes, samples: Samples) -> bytes:
+    """Products in 8-bit integers, with fixed ranges outside of recurrences; all between them in 32-bit floats."""
+    return integer_products(data, samples or [])
+
+
+def _sparse(converter) -> None:
+    """Only the weights that aren't zero are stored, as 32-bit floats; unpacked as the file is opened or run."""
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+
+
+def _really_sparse(data: bytes, samples: Samples) -> bytes:
+    if not sparse_tensors(data):
+        raise ExportError(
+            'quantize="sparse" would save nothing: no matrix of this model has enough weights that are exactly zero (about '
+            'a third); prune single weights first, or use "float16" or "dynamic_int8".'
+        )
+    return data
+
+
 RECIPES = {
     None: Recipe(name="float32", configure=_float32, max_abs=1e-4),
     "float16": Recipe(name="float16", configure=_float16, max_rms=0.01),
-    "dynamic_int8": Recipe(name="dynamic_int8", configure=_dynamic_int8, max_rms=0.2),
-}
-_LATER = {
-    "int8": 'use "dynamic_int8", which needs no representative data',
-    "sparse": 'strip the model and use "float16" or "dynamic_int8" for a small file',
+    "dynamic_int8": Recipe(name="dynamic_int8", configure=_dynamic_int8, weight_bytes=1, max_rms=0.2),
+    "int8": Recipe(
+        name="int8", configure=_float32, finish=_int8, calibrated=True, weight_bytes=1, max_rms=0.1
+    ),
+    "sparse": Recipe(name="sparse", configure=_sparse, finish=_really_sparse, max_abs=1e-4),
 }
 
 
 def recipe(quantize: str | None) -> Recipe:
     """The recipe of that name."""
-    if isinstance(quantize, str) and quantize in _LATER:
-        raise ExportError(f'quantize="{quantize}" is not available in this version; {_LATER[quantize]}.')
     if quantize is not None and not (isinstance(quantize, str) and quantize in RECIPES):
         valid = ", ".join("None" if name is None else f'"{name}"' for name in RECIPES)
         raise ExportError(

@@ -12,9 +12,10 @@ from .inputs import input_kinds, sample
 from .quantize import Recipe
 from .signature import inner_layers, output_names
 
-__all__ = ["signatures", "verify"]
+__all__ = ["check_close", "interpreter", "keras_outputs", "signatures", "spread", "verify", "worst_of"]
 
 _SIGNATURE = "serving_default"
+_FEW = 16  # samples to check on
 
 
 def interpreter(data: bytes):
@@ -30,9 +31,15 @@ def signatures(data: bytes) -> dict[str, dict[str, list[str]]]:
 
 
 def verify(
-    functional: keras.Model, data: bytes, recipe: Recipe, *, batch_size: int, time_steps: int | None
+    functional: keras.Model,
+    data: bytes,
+    recipe: Recipe,
+    *,
+    batch_size: int,
+    time_steps: int | None,
+    samples: list[dict[str, np.ndarray]] | None = None,
 ) -> float:
-    """Run the file and the model on the same random inputs.
+    """Run the file and the model on the same random inputs, or on samples.
 
     Inputs of whole numbers stay within the vocabulary of the Embedding they feed; where a mask is computed from
     the inputs, right, left and complete padding are tried; where the length is open, several lengths are.
@@ -43,6 +50,7 @@ def verify(
         recipe: Names the tolerance.
         batch_size: The file's batch size.
         time_steps: The length of open time axes; None tries several.
+        samples: What to run on instead, by input name, in the file's batch size.
 
     Returns:
         The largest absolute difference.
@@ -53,12 +61,11 @@ def verify(
     kinds = input_kinds(functional)
     runner = interpreter(data).get_signature_runner(_SIGNATURE)
     names = output_names(functional)
-    rng = np.random.default_rng(0)
-    worst, refused = None, None
-    for time, pad in _cases(kinds, time_steps):
-        inputs = sample(kinds, batch_size, time, rng, pad)
+    found: dict[tuple[str, bool], list[tuple[np.ndarray, np.ndarray]]] = {}
+    refused = None
+    for time, pad, inputs in _inputs(kinds, batch_size, time_steps, samples):
         try:
-            expected = _keras_outputs(functional, inputs)
+            expected = keras_outputs(functional, inputs)
         except Exception as error:
             # Some models take only some lengths, such as a stack of strided convolutions.
             refused = error
@@ -71,14 +78,45 @@ def verify(
                 + (f", padded {pad}" if pad else "")
             )
             what = f"Model {functional.name!r}, {where}"
-            difference = _compare(reference, got[name], recipe, what, padded=pad is not None)
-            worst = max(worst or 0.0, difference)
-    if worst is None:
+            found.setdefault((what, pad is not None), []).append((reference, got[name]))
+    if not found:
         line = str(refused).strip().splitlines()[-1]
         raise ExportError(
             f"Keras itself can't run model {functional.name!r} on random inputs: {line}"
         ) from refused
+    return worst_of(found, recipe)
+
+
+def worst_of(found: dict[tuple[str, bool], list[tuple[np.ndarray, np.ndarray]]], recipe: Recipe) -> float:
+    """The largest difference, each kind of output being checked over all of its samples at once.
+
+    Args:
+        found: What an output is, and whether it's padded -> Keras's values and the file's, of every sample.
+        recipe: Names the tolerance.
+    """
+    worst = 0.0
+    for (what, padded), pairs in found.items():
+        misshapen = [pair for pair in pairs if pair[0].shape != pair[1].shape]
+        expected, got = (np.concatenate([x.ravel() for x in side]) for side in zip(*pairs, strict=True))
+        if misshapen or len(pairs) == 1:
+            expected, got = (misshapen or pairs)[0]
+        worst = max(worst, check_close(expected, got, recipe, what, padded=padded))
     return worst
+
+
+def _inputs(kinds, batch_size, time_steps, samples):
+    """Length of open time axes, kind of padding, and the inputs in the model's order."""
+    if samples is not None:
+        yield from ((None, None, list(inputs.values())) for inputs in spread(samples))
+        return
+    rng = np.random.default_rng(0)
+    for time, pad in _cases(kinds, time_steps):
+        yield time, pad, sample(kinds, batch_size, time, rng, pad)
+
+
+def spread(samples: list) -> list:
+    """A few of the samples, evenly spread."""
+    return samples[:: -(-len(samples) // _FEW)]
 
 
 def _cases(kinds, time_steps):
@@ -90,7 +128,8 @@ def _cases(kinds, time_steps):
     return [(time, pad) for time in times for pad in pads]
 
 
-def _keras_outputs(functional, inputs) -> list[np.ndarray]:
+def keras_outputs(functional: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """What Keras computes in inference, from zero states."""
     packed = keras.tree.pack_sequence_as(functional.input, [keras.ops.convert_to_tensor(x) for x in inputs])
     with _at_rest(functional):
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(functional(packed, training=False))]
@@ -122,7 +161,8 @@ def _at_rest(functional: keras.Model):
             v.assign(value)
 
 
-def _compare(expected: np.ndarray, got: np.ndarray, recipe: Recipe, what: str, *, padded: bool) -> float:
+def check_close(expected: np.ndarray, got: np.ndarray, recipe: Recipe, what: str, *, padded: bool) -> float:
+    """The largest difference, once it's sure that the recipe allows it; `what` begins the error's sentence."""
     if expected.shape != got.shape:
         raise ExportError(
             f"{what}: Keras gives the shape {expected.shape}, the file {got.shape}; please report this."

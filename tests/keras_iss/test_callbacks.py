@@ -1,5 +1,11 @@
 """`ISSPruning` from the user's side: real trainings, their logs, what is left of the model, and resuming."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +15,7 @@ from keras_iss.callbacks import ISSPruning, SparsityLogger
 from keras_iss.optimizers import SparseOptimizer
 from tests.keras_iss.learning_scenarios import two_layers
 
+ROOT = Path(keras_iss.__file__).parents[1]
 SAMPLES = 128
 
 
@@ -388,3 +395,33 @@ def test_sparsity_logger_works_alone(tmp_path):
     model.compile("sgd", "mse")
     model.fit(np.zeros((4, 7, 5)), np.zeros((4, 2)), verbose=0, callbacks=[SparsityLogger(tmp_path)])
     assert list(tmp_path.iterdir())
+
+
+ON_JAX = """
+import json, keras_iss
+from tests.keras_iss.test_callbacks import ISSPruning, compiled, fit, task
+
+removed = {}
+for metric in ("macs", "parameters", "units"):
+    model, x, y = task((32, 24))
+    history = fit(compiled(model), x, y, ISSPruning(target=0.6, metric=metric), epochs=8)
+    cost, small = keras_iss.trace(model).cost, keras_iss.trace(keras_iss.strip(model)).cost
+    removed[metric] = [history["iss_removed"][-1], 1 - small.measure(metric) / cost.measure(metric)]
+print(json.dumps(removed))
+"""
+
+
+def test_target_is_met_within_two_points_on_jax():
+    pytest.importorskip("jax")
+    done = subprocess.run(
+        [sys.executable, "-c", ON_JAX],
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for logged, stripped in json.loads(done.stdout.splitlines()[-1]).values():
+        assert logged == pytest.approx(0.6, abs=0.02)
+        assert stripped == pytest.approx(logged, abs=1e-9)

@@ -120,6 +120,24 @@ class TestCommands:
         assert json.loads(figures.read_text())
         assert len(table.read_text().splitlines()) == 3
 
+    @pytest.mark.parametrize("form", ["npy", "npz"])
+    def test_export_to_8_bits_reads_typical_inputs(self, form, dense_file, tmp_path, capsys):
+        model = keras.models.load_model(dense_file)
+        x = np.random.default_rng(0).normal(size=(20, 6, model.input_shape[-1]))
+        file = tmp_path / f"inputs.{form}"
+        np.save(file, x) if form == "npy" else np.savez(file, **{model.inputs[0].name: x})
+        command = ["export", str(dense_file), "-o", str(tmp_path / "m.tflite"), "--time-steps", "6"]
+        assert main([*command, "--quantize", "int8", "--representative-data", str(file)]) == 0
+        assert "QUANTIZE" in capsys.readouterr().out
+
+    def test_export_of_a_stream_shows_its_signatures(self, dense_file, tmp_path, capsys):
+        output = tmp_path / "stream.tflite"
+        assert main(["export", str(dense_file), "-o", str(output), "--streaming"]) == 0
+        printed = capsys.readouterr().out
+        assert "initial_state: nothing -> lstm_c, lstm_h" in printed
+        assert "step: input_layer, lstm_c, lstm_h -> head, lstm_c, lstm_h" in printed
+        assert main(["bench", str(output), "--runs", "3"]) == 0
+
 
 class TestMistakes:
     @pytest.mark.parametrize("command", ["trace", "strip", "export", "report", "bench"])
@@ -257,6 +275,13 @@ class TestMistakes:
     )
     def test_wrong_words(self, words, named, capsys):
         assert named in error_of(words, capsys)
+
+    def test_typical_inputs_that_are_none(self, dense_file, tmp_path, capsys):
+        (tmp_path / "inputs.npy").write_text("1 2 3")
+        command = ["export", dense_file, "-o", tmp_path / "m.tflite", "--quantize", "int8"]
+        message = error_of([*command, "--representative-data", tmp_path / "inputs.npy"], capsys)
+        assert "inputs.npy holds no arrays" in message
+        assert "needs `representative_data`" in error_of(command, capsys)
 
     def test_corrupt_tflite_file(self, tmp_path, capsys):
         (tmp_path / "bad.tflite").write_bytes(b"TFL3" * 50)

@@ -37,6 +37,8 @@ def test_rows_are_in_the_order_of_the_files(report, exported):
     for row in report.rows:
         assert 0 < row.min_ms <= row.median_ms <= row.p95_ms
         assert row.init_ms > 0
+        assert row.first_ms > 0
+        assert row.signature == "serving_default"
         assert row.peak_mb >= 0
         assert row.size_bytes == Path(row.path).stat().st_size
         assert (row.runs, row.threads) == (7, 1)
@@ -68,11 +70,27 @@ def test_given_inputs_set_the_open_length(exported):
     assert one.rows[0].inputs == {"ids": [1, 40]}
 
 
+def test_any_signature_of_a_streaming_file_can_be_timed(tmp_path):
+    model = keras.Sequential(
+        [layers.Input((None, 3), name="sound"), layers.GRU(4, return_sequences=True, name="gru")]
+    )
+    tflite_export.export(model, tmp_path / "stream.tflite", streaming=True, verify=False)
+    shapes = {
+        None: {"sound": [1, 1, 3], "gru_h": [1, 4]},
+        "sequence": {"sound": [1, 16, 3], "gru_h": [1, 4]},
+        "initial_state": {},
+    }
+    for signature, expected in shapes.items():
+        (row,) = tflite_export.benchmark(tmp_path / "stream.tflite", runs=2, signature=signature).rows
+        assert (row.signature, row.inputs) == (signature or "step", expected)
+        assert row.median_ms > 0
+
+
 def test_whole_numbers_are_never_negative_and_floats_cast_to_zero():
     rng = np.random.default_rng(0)
-    whole = benchmark_worker.values({"dtype": np.int32, "shape": [500]}, rng)
+    whole = benchmark_worker.values(np.int32, [500], rng)
     assert set(np.unique(whole)) == {0, 1}
-    real = benchmark_worker.values({"dtype": np.float32, "shape": [500]}, rng)
+    real = benchmark_worker.values(np.float32, [500], rng)
     assert set(np.unique(real.astype("int32"))) == {0}
 
 
@@ -135,13 +153,17 @@ def test_worker_that_dies_is_an_error(exported, started, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "adb"}, "not available"),
-        ({"device": "adb:1234"}, "not available"),
+        ({"device": "adb:"}, "device='adb:'"),
+        ({"runner": "benchmark_model"}, "for a phone"),
+        ({"cores": "big"}, "for a phone"),
+        ({"signature": "step"}, "no signature 'step'.*'serving_default'"),
         ({"device": "moon"}, "device='moon'"),
         ({"threads": 0}, "threads=0"),
         ({"runs": 0}, "runs=0"),
         ({"warmup": -1}, "warmup=-1"),
         ({"runs": 1.5}, "runs=1.5"),
+        ({"cooldown": -1}, "cooldown=-1"),
+        ({"cooldown": float("nan")}, "cooldown=nan"),
         ({"inputs": [1]}, "dictionary"),
         ({"inputs": {"noise": np.ones((2, 6, 3))}}, "no input 'noise'.*'sound'"),
         ({"inputs": {"sound": np.ones((2, 6, 4))}}, "can't run"),

@@ -27,7 +27,7 @@ def small_model(time=5):
 
 def test_result_describes_the_file(tmp_path):
     path = tmp_path / "model.tflite"
-    result = tflite_export.export(small_model(), path)
+    result = tflite_export.export(small_model(), path, lowering="loop")
     assert result.path == path
     assert result.size_bytes == path.stat().st_size
     assert result.signatures == {"serving_default": {"inputs": ["sound"], "outputs": ["word"]}}
@@ -87,11 +87,12 @@ def flex_model():
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        (small_model, {"quantize": "int4"}, 'None, "float16", "dynamic_int8".*int4'),
-        (small_model, {"quantize": "int8"}, "not available.*dynamic_int8"),
-        (small_model, {"quantize": "sparse"}, "not available"),
-        (small_model, {"streaming": True}, "not available.*initial_state"),
-        (small_model, {"representative_data": [1]}, "representative_data"),
+        (small_model, {"quantize": "int4"}, 'None, "float16", "dynamic_int8", "int8", "sparse".*int4'),
+        (
+            lambda: keras.Sequential([layers.Input((5, 3)), layers.Bidirectional(layers.LSTM(3))]),
+            {"streaming": True},
+            "Bidirectional.*can't be streamed.*from its end",
+        ),
         (small_model, {"batch_size": 0}, "batch_size.*at least 1.*batch_size=0"),
         (small_model, {"time_steps": 2.5}, "time_steps.*time_steps=2.5"),
         (small_model, {"time_steps": 9}, "fix the length to 5.*time_steps=9"),
@@ -172,6 +173,34 @@ def test_disk_that_fills_up_leaves_the_old_file_whole(tmp_path):
     assert "Nothing was changed" in done.stdout
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+FULL_TEMPORARY_FOLDER = """
+import resource, signal, sys, keras, tflite_export
+from keras import layers
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+model = keras.Sequential([layers.Input((8, 100)), layers.LSTM(100)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # no file may grow larger, as on a full disk
+try:
+    tflite_export.export(model, sys.argv[1])
+except tflite_export.ExportError as error:
+    print(error)
+"""
+
+
+def test_temporary_folder_that_fills_up_is_told(tmp_path):
+    """TensorFlow's converter reads the model from a folder of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_TEMPORARY_FOLDER, str(tmp_path / "model.tflite")],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "temporary folder" in done.stdout
+    assert "TMPDIR" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_written_file_has_ordinary_permissions(tmp_path):

@@ -12,10 +12,11 @@ from tests.tflite_export.topologies import FEATURES, MASKED, TOPOLOGIES, bidirec
 BATCH = 3
 
 
+@pytest.mark.parametrize("lowering", ["loop", "unroll"])
 @pytest.mark.parametrize("name", [*TOPOLOGIES, *MASKED])
-def test_file_gives_what_keras_gives(name, tmp_path):
+def test_file_gives_what_keras_gives(name, lowering, tmp_path):
     model = randomize({**TOPOLOGIES, **MASKED}[name]())
-    result = tflite_export.export(model, tmp_path / "model.tflite", batch_size=BATCH)
+    result = tflite_export.export(model, tmp_path / "model.tflite", batch_size=BATCH, lowering=lowering)
     assert result.max_abs_error <= 1e-5
     assert not [op for op in result.ops if op.startswith("Flex")]
 
@@ -71,12 +72,14 @@ def test_whatever_stands_in_a_masked_step_is_ignored(tmp_path):
     np.testing.assert_allclose(y, model([x, mask]), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [31, 32, 33, 64, 100])
-def test_chunks_of_any_length_fit(steps, tmp_path):
-    model = randomize(
-        keras.Sequential([layers.Input((steps, FEATURES)), layers.GRU(3, return_sequences=True)])
-    )
-    assert tflite_export.export(model, tmp_path / "model.tflite").max_abs_error <= 1e-5
+@pytest.mark.parametrize("steps", [2, 3, 5, 31, 127, 128, 130, 256])
+def test_chunks_and_turns_of_any_length_fit(steps, tmp_path):
+    """Short of a turn, whole turns, a turn and odd steps, one chunk, whole chunks, a short last chunk."""
+    x = keras.Input((steps, FEATURES))
+    model = randomize(keras.Model(x, layers.GRU(3, return_sequences=True, return_state=True)(x)))
+    result = tflite_export.export(model, tmp_path / "model.tflite", lowering="loop")
+    assert result.max_abs_error <= 1e-5
+    assert "WHILE" in result.ops
 
 
 def test_one_step_needs_no_loop(tmp_path):
@@ -86,8 +89,9 @@ def test_one_step_needs_no_loop(tmp_path):
 
 def test_input_projection_stands_outside_the_loop(tmp_path):
     """One product for x·W of all steps and one for h·R; Keras's own export has both in the loop."""
-    result = tflite_export.export(open_stack(layers.LSTM(4)), tmp_path / "model.tflite", time_steps=8)
-    assert (result.ops["WHILE"], result.ops["FULLY_CONNECTED"]) == (1, 2)
+    model = open_stack(layers.LSTM(4))
+    result = tflite_export.export(model, tmp_path / "model.tflite", time_steps=8, lowering="loop")
+    assert (result.ops["WHILE"], result.ops["FULLY_CONNECTED"]) == (1, 1 + 4)  # four steps a turn
 
 
 def test_original_model_is_left_as_it_was(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -11,42 +12,123 @@ import tensorflow as tf
 from ..errors import ExportError
 from ..quantize import recipe
 from ..signature import input_names, output_names
+from ..stream_plan import StreamPlan, plan_stream
+from .form import Form
+from .fused import without_clip
 from .model import lower
+from .signatures import ordered, own_names
+from .streaming import States, streaming_twins
 
 __all__ = ["build"]
 
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded")  # what a file system says
 
-def build(functional: keras.Model, *, batch_size: int, time_steps: int | None, quantize: str | None) -> bytes:
+
+def build(
+    functional: keras.Model,
+    *,
+    batch_size: int,
+    time_steps: int | None,
+    quantize: str | None,
+    streaming: bool = False,
+    lowering: str = "auto",
+    steps_per_turn: int | None = None,
+) -> bytes:
     """Lower the model and convert it, with named inputs and outputs and built-in operators only."""
-    lowered = lower(functional, batch_size, time_steps)
+    module = tf.Module()
+    form = Form(kind=lowering, steps=steps_per_turn, weight_bytes=recipe(quantize).weight_bytes)
+    if streaming:
+        functions = _stream(functional, module, form, batch_size, time_steps)
+        convert = ordered(functions)
+    else:
+        functions = convert = {"serving_default": _whole(functional, module, form, batch_size, time_steps)}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            tf.saved_model.save(module, folder, signatures=convert)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(convert))
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            recipe(quantize).configure(converter)
+            data = converter.convert()
+    except Exception as error:
+        raise _explained(error, functional, time_steps) from error
+    if lowering == "fused":
+        data = without_clip(data)
+    return own_names(data, functions) if streaming else data
+
+
+def _whole(functional: keras.Model, module: tf.Module, form: Form, batch_size: int, time_steps: int | None):
+    """The function from the model's inputs to its outputs."""
+    lowered = lower(functional, batch_size, time_steps, form=form)
     names, outputs = input_names(functional), output_names(functional)
-    specs = {
+    _keep(module, lowered)
+
+    def serve(**inputs):
+        flat = [inputs[name] for name in names]
+        results = lowered(keras.tree.pack_sequence_as(lowered.input, flat), training=False)
+        return _named(outputs, keras.tree.flatten(results))
+
+    return _traced(serve, _specs(names, lowered))
+
+
+def _stream(
+    functional: keras.Model, module: tf.Module, form: Form, batch_size: int, time_steps: int | None
+) -> dict:
+    """The three functions of a stream; `step` comes first, so that it is what a plain interpreter runs."""
+    plan = plan_stream(functional, batch_size)
+
+    def initial_state():
+        return {state.name: tf.constant(state.start) for state in plan.states}
+
+    return {
+        "step": _advance(plan, module, form, batch_size, 1),
+        "sequence": _advance(plan, module, form, batch_size, time_steps),
+        "initial_state": _traced(initial_state, {}),
+    }
+
+
+def _advance(plan: StreamPlan, module: tf.Module, form: Form, batch_size: int, time_steps: int | None):
+    """The function from some steps of the inputs and all states to the outputs and the new states."""
+    states = States(plan)
+    lowered = lower(plan.model, batch_size, time_steps, form=form, twins=streaming_twins(plan, states, form))
+    _keep(module, lowered)
+    specs = _specs(list(plan.inputs), lowered)
+    for state in plan.states:
+        specs[state.name] = tf.TensorSpec(state.start.shape, state.start.dtype, name=state.name)
+
+    def advance(**given):
+        states.begin(given)
+        flat = [given[name] for name in plan.inputs]
+        results = lowered(keras.tree.pack_sequence_as(lowered.input, flat), training=False)
+        outputs = _named(list(plan.outputs), keras.tree.flatten(results))
+        names = [state.name for state in plan.states]
+        return outputs | _named(names, [states.new[name] for name in names])
+
+    return _traced(advance, specs)
+
+
+def _keep(module: tf.Module, lowered: keras.Model) -> None:
+    """A SavedModel must hold the variables that its functions read."""
+    kept = [*getattr(module, "weights", ()), *(v.value for v in lowered.variables)]
+    setattr(module, "weights", kept)  # noqa: B010 - tf.Module tracks what it's given
+
+
+def _specs(names: list[str], lowered: keras.Model) -> dict[str, tf.TensorSpec]:
+    return {
         name: tf.TensorSpec(x.shape, x.dtype, name=name)
         for name, x in zip(names, keras.tree.flatten(lowered.input), strict=True)
     }
 
-    @tf.function
-    def serve(**inputs):
-        flat = [inputs[name] for name in names]
-        results = lowered(keras.tree.pack_sequence_as(lowered.input, flat), training=False)
-        # The identity keeps an output that is also an input, or another output, apart.
-        return {name: tf.identity(y) for name, y in zip(outputs, keras.tree.flatten(results), strict=True)}
 
-    module = tf.Module()
-    setattr(module, "weights", [v.value for v in lowered.variables])  # noqa: B010 - tf.Module tracks what it's given
+def _named(names: list[str], tensors: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The outputs; the identity keeps one that is also an input, or another output, apart."""
+    return {name: tf.identity(y) for name, y in zip(names, tensors, strict=True)}
+
+
+def _traced(function, specs: Mapping[str, tf.TensorSpec]):
     try:
-        function = serve.get_concrete_function(**specs)
+        return tf.function(function).get_concrete_function(**specs)
     except Exception as error:
         raise _own_error(error) or error from None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            tf.saved_model.save(module, folder, signatures=function)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            recipe(quantize).configure(converter)
-            return converter.convert()
-    except Exception as error:
-        raise _explained(error, functional, time_steps) from error
 
 
 def _own_error(error: BaseException | None) -> ExportError | None:
@@ -59,6 +141,12 @@ def _own_error(error: BaseException | None) -> ExportError | None:
 def _explained(error: Exception, functional: keras.Model, time_steps: int | None) -> ExportError:
     """The converter's pages of output, as the one sentence that matters."""
     text = str(error)
+    full = next((why for why in _FULL if why in text), None)
+    if full:
+        return ExportError(
+            f"The conversion writes to the temporary folder {tempfile.gettempdir()!r}, which takes no more ({full}); free "
+            "space there, or set TMPDIR to another folder."
+        )
     operators = sorted(set(re.findall(r"\b(?:tf\.|Flex)([A-Z]\w+)", text)))
     if not operators:
         line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)

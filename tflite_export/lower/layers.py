@@ -8,6 +8,8 @@ import tensorflow as tf
 from ..errors import ExportError
 from ..signature import inner_layers
 from .cells import Cell
+from .form import FLOAT32, Form
+from .fused import fused, refusal
 from .loop import scan
 
 __all__ = ["BidirectionalTwin", "RNNTwin", "TimeDistributedTwin"]
@@ -16,11 +18,12 @@ __all__ = ["BidirectionalTwin", "RNNTwin", "TimeDistributedTwin"]
 class RNNTwin(keras.Layer):
     """Twin of LSTM, GRU, SimpleRNN and RNN over (stacks of) their cells."""
 
-    def __init__(self, layer: keras.layers.RNN, cells: list[Cell]):
+    def __init__(self, layer: keras.layers.RNN, cells: list[Cell], form: Form = FLOAT32):
         super().__init__(name=layer.name, dtype="float32")
         self.supports_masking = True
         self.original = layer
         self.cells = cells
+        self.form = form
         self.built = True
 
     def compute_mask(self, inputs, mask=None):
@@ -31,6 +34,7 @@ class RNNTwin(keras.Layer):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.original
+        self._check_form(sequences.shape[1], initial_state, mask)
         states = self._initial_states(sequences.shape[0], initial_state)
         outputs = sequences
         if mask is not None:
@@ -38,6 +42,10 @@ class RNNTwin(keras.Layer):
         if layer.go_backwards:
             outputs = tf.reverse(outputs, [1])
             mask = None if mask is None else tf.reverse(mask, [1])
+        if self.form.kind == "fused":
+            for cell in self.cells:
+                outputs = fused(cell, outputs)
+            return outputs if layer.return_sequences else outputs[:, -1]
         finals = []
         for cell, initial in zip(self.cells, states, strict=True):
             last = cell is self.cells[-1]
@@ -46,6 +54,7 @@ class RNNTwin(keras.Layer):
                 cell,
                 cell.projection(outputs),
                 initial,
+                form=self.form,
                 mask=mask,
                 sequences=layer.return_sequences or not last,
                 zero_masked=layer.zero_output_for_mask and last,
@@ -54,6 +63,18 @@ class RNNTwin(keras.Layer):
         if not layer.return_state:
             return outputs
         return (outputs, *(finals if len(finals) > 1 else finals[0]))
+
+    def _check_form(self, time: int | None, initial_state, mask) -> None:
+        reason = None
+        if self.form.kind == "unroll" and time is None:
+            reason = "the number of steps must be fixed, by time_steps"
+        elif self.form.kind == "fused":
+            ends = {"initial_state": initial_state is not None, "return_state": self.original.return_state}
+            reasons = (refusal(cell, mask=mask is not None, **ends) for cell in self.cells)
+            reason = next(filter(None, reasons), None)
+            reason = reason and f'{reason}; export with lowering="auto"'
+        if reason:
+            raise ExportError(f'Layer {self.name!r} can\'t have lowering="{self.form.kind}": {reason}.')
 
     def _initial_states(self, batch: int, initial_state) -> list[list[tf.Tensor]]:
         """The states of each cell: those given, or zeros (also for a stateful layer)."""

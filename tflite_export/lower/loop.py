@@ -1,9 +1,8 @@
 """Running one cell over time: WHILE loops that TFLite executes with as little besides h·R as possible.
 
-What was measured (DESIGN of the project and `benchmarks/latency.py`): a turn of a WHILE loop costs some microseconds
-and copies every tensor that the loop changes, the outputs of all steps included, so that one plain loop takes time
-quadratic in the number of steps. Long sequences therefore run as a loop over chunks around a loop over steps, which
-copies short buffers. Unrolling steps inside the body loses: each copy of h·R gets its own packed weights.
+A turn of a WHILE loop costs some microseconds and copies every tensor that the loop changes, the outputs of all steps
+included. So a turn runs several steps (`Form` says how many), and many turns run as a loop over chunks around a loop
+over turns, which copies short buffers: one plain loop takes time quadratic in the number of turns.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
 
 from .cells import Cell
+from .form import Form
 
 __all__ = ["scan"]
 
-_SHORTEST_CHUNKED = 32  # steps; below this one loop is as fast
-_OPEN_CHUNK = 16  # steps a chunk, where the number of steps is chosen at run time
+_SHORTEST_CHUNKED = 32  # turns; below this one loop is as fast
+_OPEN_CHUNK = 16  # turns a chunk, where the number of steps is chosen at run time
+_MOST_JOINED = 4  # tensors that XNNPACK concatenates by one operator
 
 
 def scan(
@@ -27,6 +28,7 @@ def scan(
     z: tf.Tensor,
     states: Sequence[tf.Tensor],
     *,
+    form: Form,
     mask: tf.Tensor | None = None,
     sequences: bool = True,
     zero_masked: bool = False,
@@ -37,6 +39,7 @@ def scan(
         cell: The cell.
         z: Float tensor (batch, time, gates · units): x·W + b of every step. Only `time` may be unknown.
         states: The initial states, each (batch, units).
+        form: Loop or no loop, and how many steps a turn.
         mask: Float tensor (batch, time, 1) of 0 and 1, or None. A masked step keeps the states and repeats the
             previous output (zeros before the first one).
         sequences: Whether the outputs of all steps are wanted, or the last one's only.
@@ -50,18 +53,19 @@ def scan(
     if mask is not None:
         # What stands in a masked step, NaN even, must not reach the states by way of 0 · NaN.
         inputs = [tf.where(mask > 0.5, z, tf.zeros_like(z)), mask]
-    carried = step.start(states)
-    time = z.shape[1]
-    if time == 1:
-        carried = step([x[:, 0] for x in inputs], carried)
-        outputs = _one_step(carried[0])
-    elif not sequences:
-        outputs, carried = None, _last(step, inputs, carried)
-    elif time is None or time >= _SHORTEST_CHUNKED:
-        outputs, carried = _chunks(step, inputs, carried)
+    time, carried = z.shape[1], step.start(states)
+    if form.unrolls(time, cell.recurrent.size):
+        outputs, carried = _unrolled(step, inputs, carried, time)
     else:
-        outputs, carried = _steps(step, inputs, carried)
-    return (carried[0] if outputs is None or not sequences else outputs), step.states(carried)
+        steps = form.steps_per_turn(time, cell.recurrent.size)
+        if sequences and (time is None or time >= _SHORTEST_CHUNKED * steps):
+            outputs, carried = _chunks(step, inputs, carried, steps)
+        else:
+            # Every row of the buffer is overwritten, so it may start as anything of the right shape: zeros would be
+            # stored in the file.
+            buffers = [z[:, :, : cell.units]] if sequences else []
+            outputs, carried = _turns(step, inputs, carried, buffers, _length(z), steps)
+    return (outputs[0] if sequences else carried[0]), step.states(carried)
 
 
 class _Step:
@@ -88,69 +92,93 @@ class _Step:
         return [output, *(keep * n + drop * o for n, o in zip(new, old, strict=True))]
 
 
-def _last(step, inputs, carried):
-    """One loop over the steps, of which only what the last one leaves is wanted."""
-    count = _length(inputs[0])
-
-    def body(t, carried):
-        return t + 1, step(_at(inputs, t), carried)
-
-    return tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), carried))[1]
-
-
-def _steps(step, inputs, carried, count=None):
-    """One loop over the steps (the first `count` of them) and the outputs of all of them."""
-    count = _length(inputs[0]) if count is None else count
-    # Every row of the buffer is overwritten, so it may start as anything of the right shape: zeros would be
-    # stored in the file.
-    buffer = inputs[0][:, :, : step.cell.units]
-
-    def body(t, buffer, carried):
-        carried = step(_at(inputs, t), carried)
-        return t + 1, _write(buffer, _one_step(carried[0]), t), carried
-
-    return tf.while_loop(lambda t, *_: t < count, body, (tf.constant(0), buffer, carried))[1:]
+def _unrolled(step, inputs, carried, time):
+    """No loop: every step its own operators."""
+    outputs = []
+    batch = inputs[0].shape[0]
+    each_step = ([tf.reshape(x, (batch, -1))] if time == 1 else tf.unstack(x, axis=1) for x in inputs)
+    for each in zip(*each_step, strict=True):
+        carried = step(each, carried)
+        outputs.append(carried[0])
+    return [_joined(outputs, time)], carried
 
 
-def _chunks(step, inputs, carried):
-    """A loop over chunks of steps, each of them a loop over its steps."""
+def _turns(step, inputs, carried, buffers, count, steps):
+    """The first `count` steps, `steps` a turn, and what is left over one by one; `buffers` take the outputs."""
+    whole = count // steps * steps
+    buffers, carried = _loop(step, inputs, carried, buffers, (0, whole), steps)
+    if not isinstance(count, int) or whole < count:
+        buffers, carried = _loop(step, inputs, carried, buffers, (whole, count), 1)
+    return buffers, carried
+
+
+def _loop(step, inputs, carried, buffers, span, steps):
+    start, stop = span
+
+    def body(t, buffers, carried):
+        outputs = []
+        for each in zip(*(_parts(x, t, steps) for x in inputs), strict=True):
+            carried = step(each, carried)
+            outputs.append(carried[0])
+        return t + steps, [_write(b, _joined(outputs, steps), t) for b in buffers], carried
+
+    return tf.while_loop(lambda t, *_: t < stop, body, (tf.constant(0) + start, buffers, carried))[1:]
+
+
+def _chunks(step, inputs, carried, steps):
+    """A loop over chunks of steps, each of them a loop over its turns."""
     time = inputs[0].shape[1]
     length = _length(inputs[0])
-    chunk = _OPEN_CHUNK if time is None else _chunk(time)
+    chunk = _OPEN_CHUNK * steps if time is None else _chunk(time, steps)
     whole = time is not None and time % chunk == 0
-    if not whole:
-        # Room for the last chunk to be short; its loop ends at the last step, so that the final states are right.
-        inputs = [tf.pad(x, [[0, 0], [0, chunk - 1], [0, 0]]) for x in inputs]
     buffer = inputs[0][:, :, : step.cell.units]
+    if not whole:
+        buffer = tf.pad(buffer, [[0, 0], [0, chunk - 1], [0, 0]])  # room for the last chunk, which is short
 
     def body(t, buffer, carried):
-        parts = [tf.slice(x, [0, t, 0], [x.shape[0], chunk, x.shape[2]]) for x in inputs]
+        # The short chunk repeats the last step to be full; its loop ends before those.
+        rows = t + tf.range(chunk)
+        rows = rows if whole else tf.minimum(rows, tf.subtract(length, 1))
+        parts = [tf.gather(x, rows, axis=1) for x in inputs]
         count = chunk if whole else tf.minimum(chunk, length - t)
-        outputs, carried = _steps(step, parts, carried, count)
+        mine = [parts[0][:, :, : step.cell.units]]
+        (outputs,), carried = _turns(step, parts, carried, mine, count, steps)
         return t + chunk, _write(buffer, outputs, t), carried
 
     _, buffer, carried = tf.while_loop(lambda t, *_: t < length, body, (tf.constant(0), buffer, carried))
-    return (buffer if whole else buffer[:, :length]), carried
+    return [buffer if whole else buffer[:, :length]], carried
 
 
-def _chunk(time: int) -> int:
-    """A chunk length near √time, where the copies of both loops balance; one that divides `time` if one is near."""
-    best = max(8, round(math.sqrt(time)))
-    near = [n for n in range(max(8, best // 2), 2 * best + 1) if time % n == 0]
-    return min(near, key=lambda n: abs(n - best)) if near else best
+def _chunk(time: int, steps: int) -> int:
+    """A chunk length near √(time · steps), where the copies of both loops balance; if possible one that divides `time`.
+
+    It's a multiple of `steps`, too.
+    """
+    best = max(2, round(math.sqrt(time / steps)))
+    near = [n for n in range(max(2, best // 2), 2 * best + 1) if time % (n * steps) == 0]
+    return steps * (min(near, key=lambda n: abs(n - best)) if near else best)
 
 
 def _length(x: tf.Tensor):
     return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
 
 
-def _at(inputs: Sequence[tf.Tensor], t: tf.Tensor) -> list[tf.Tensor]:
-    return [tf.gather(x, t, axis=1) for x in inputs]
+def _parts(x: tf.Tensor, t: tf.Tensor, steps: int) -> list[tf.Tensor]:
+    """Steps t, t + 1 ... of (batch, time, size), each (batch, size)."""
+    if steps == 1:
+        return [tf.gather(x, t, axis=1)]
+    batch, _, size = x.shape.as_list()
+    rows = tf.reshape(tf.gather(x, t + tf.range(steps), axis=1), (batch, steps * size))
+    return [tf.slice(rows, [0, i * size], [batch, size]) for i in range(steps)]
 
 
-def _one_step(x: tf.Tensor) -> tf.Tensor:
-    """(batch, units) -> (batch, 1, units)."""
-    return tf.reshape(x, (x.shape[0], 1, x.shape[1]))
+def _joined(outputs: list[tf.Tensor], steps: int) -> tf.Tensor:
+    """Outputs of steps, each (batch, units), as (batch, steps, units)."""
+    batch, units = outputs[0].shape
+    while len(outputs) > 1:
+        groups = [outputs[i : i + _MOST_JOINED] for i in range(0, len(outputs), _MOST_JOINED)]
+        outputs = [tf.concat(group, axis=1) if len(group) > 1 else group[0] for group in groups]
+    return tf.reshape(outputs[0], (batch, steps, units))
 
 
 def _write(buffer: tf.Tensor, steps: tf.Tensor, t: tf.Tensor) -> tf.Tensor:

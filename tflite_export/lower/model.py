@@ -7,12 +7,20 @@ import keras
 from ..errors import ExportError
 from ..signature import as_functional, input_names, is_subclassed
 from .cells import cells_of
+from .form import FLOAT32, Form
 from .layers import BidirectionalTwin, RNNTwin, TimeDistributedTwin
 
 __all__ = ["lower"]
 
 
-def lower(functional: keras.Model, batch_size: int, time_steps: int | None) -> keras.Model:
+def lower(
+    functional: keras.Model,
+    batch_size: int,
+    time_steps: int | None,
+    *,
+    form: Form = FLOAT32,
+    twins: dict[int, keras.Layer] | None = None,
+) -> keras.Model:
     """A model with `functional`'s weights and outputs whose recurrent layers are inference twins.
 
     The other layers are shared, not copied. Needs the TensorFlow backend.
@@ -21,6 +29,8 @@ def lower(functional: keras.Model, batch_size: int, time_steps: int | None) -> k
         functional: What `as_functional` gives.
         batch_size: The fixed batch size.
         time_steps: The length of every open time axis (axis 1); None leaves it open.
+        form: How recurrent layers are written.
+        twins: Layers that get a twin of the caller's, by `id`, such as those that stream.
 
     Returns:
         The lowered Functional model, with inputs of the same names and structure.
@@ -33,7 +43,7 @@ def lower(functional: keras.Model, batch_size: int, time_steps: int | None) -> k
         ),
         functional.input,
     )
-    return _clone(functional, inputs, {})
+    return _clone(functional, inputs, form, dict(twins or {}))
 
 
 def _check_time(functional: keras.Model, time_steps: int | None) -> None:
@@ -63,29 +73,31 @@ def _fixed_shape(x, name: str, batch_size: int, time_steps: int | None) -> tuple
     return (batch_size, *rest)
 
 
-def _clone(functional: keras.Model, inputs, twins: dict[int, keras.Layer]) -> keras.Model:
+def _clone(functional: keras.Model, inputs, form: Form, twins: dict[int, keras.Layer]) -> keras.Model:
     return keras.models.clone_model(
-        functional, input_tensors=inputs, clone_function=lambda layer: _twin(layer, twins)
+        functional, input_tensors=inputs, clone_function=lambda layer: _twin(layer, form, twins)
     )
 
 
-def _twin(layer: keras.Layer, twins: dict[int, keras.Layer]) -> keras.Layer:
+def _twin(layer: keras.Layer, form: Form, twins: dict[int, keras.Layer]) -> keras.Layer:
     """The twin of a layer; the layer itself where nothing in it is recurrent. A shared layer has one twin."""
     if id(layer) not in twins:
-        twins[id(layer)] = _make_twin(layer, twins)
+        twins[id(layer)] = _make_twin(layer, form, twins)
     return twins[id(layer)]
 
 
-def _make_twin(layer: keras.Layer, twins: dict[int, keras.Layer]) -> keras.Layer:
+def _make_twin(layer: keras.Layer, form: Form, twins: dict[int, keras.Layer]) -> keras.Layer:
     if type(layer) is keras.layers.Bidirectional:
-        return BidirectionalTwin(layer, _twin(layer.forward_layer, twins), _twin(layer.backward_layer, twins))
+        return BidirectionalTwin(
+            layer, _twin(layer.forward_layer, form, twins), _twin(layer.backward_layer, form, twins)
+        )
     if type(layer) is keras.layers.TimeDistributed:
-        return TimeDistributedTwin(layer, _twin(layer.layer, twins))
+        return TimeDistributedTwin(layer, _twin(layer.layer, form, twins))
     if isinstance(layer, keras.Model) and not is_subclassed(layer):
         functional = as_functional(layer)
         inputs = keras.tree.map_structure(
             lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), functional.input
         )
-        return _clone(functional, inputs, twins)
+        return _clone(functional, inputs, form, twins)
     cells = cells_of(layer)
-    return layer if cells is None else RNNTwin(layer, cells)
+    return layer if cells is None else RNNTwin(layer, cells, form)
