@@ -32,9 +32,9 @@ class Plan:
 
     units: int = 256
     embedding: int = 64
-    warmup: int = 1
-    ramp: int = 2
-    finetune: int = 5
+    warmup: int = 3
+    ramp: int = 1
+    finetune: int = 4
     batch_size: int = 32
     learning_rate: float = 0.01
     windows: int | None = None

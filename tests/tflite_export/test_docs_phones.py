@@ -80,7 +80,7 @@ def test_zeros_are_what_initial_state_gives(streamed):
 
 
 def test_every_option_of_the_command_is_on_the_page():
-    source = (DOCS.parent / "keras_iss/__main__.py").read_text(encoding="utf-8")
+    source = (DOCS.parent / "keras_iss/arguments.py").read_text(encoding="utf-8")
     bench = source.partition('bench = command("bench"')[2].partition("report = command(")[0]
     options = set(re.findall(r'"(--[a-z]+)"', bench)) - {"--json", "--csv"}
     assert len(options) >= 7

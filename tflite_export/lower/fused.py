@@ -36,7 +36,7 @@ def refusal(cell: Cell, *, mask: bool, initial_state: bool, return_state: bool) 
 
 def fused(cell: Cell, x: tf.Tensor) -> tf.Tensor:
     """The outputs (batch, time, units) of a whole LSTM layer on x, (batch, time, features)."""
-    batch, _, features = x.shape.as_list()
+    batch, _, features = (int(size or 0) for size in x.shape)
     # The weight is no larger than the others, so that quantizing them together costs them nothing.
     weight = max(float(np.abs(cell.kernel).max()), 1e-3)
     closing = -weight * np.repeat([1.0, 1.0, 0.0, 1.0], cell.units)[None]

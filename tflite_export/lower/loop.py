@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
@@ -138,7 +139,7 @@ def _chunks(step, inputs, carried, steps):
     def body(t, buffer, carried):
         # The short chunk repeats the last step to be full; its loop ends before those.
         rows = t + tf.range(chunk)
-        rows = rows if whole else tf.minimum(rows, tf.subtract(length, 1))
+        rows = rows if whole else tf.minimum(rows, length - 1)
         parts = [tf.gather(x, rows, axis=1) for x in inputs]
         count = chunk if whole else tf.minimum(chunk, length - t)
         mine = [parts[0][:, :, : step.cell.units]]
@@ -159,15 +160,20 @@ def _chunk(time: int, steps: int) -> int:
     return steps * (min(near, key=lambda n: abs(n - best)) if near else best)
 
 
-def _length(x: tf.Tensor):
+def _length(x: tf.Tensor) -> Any:
     return tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
+
+
+def _sizes(x: tf.Tensor) -> list[int]:
+    """The sizes, 0 for one that is open."""
+    return [int(size or 0) for size in x.shape]
 
 
 def _parts(x: tf.Tensor, t: tf.Tensor, steps: int) -> list[tf.Tensor]:
     """Steps t, t + 1 ... of (batch, time, size), each (batch, size)."""
     if steps == 1:
         return [tf.gather(x, t, axis=1)]
-    batch, _, size = x.shape.as_list()
+    batch, _, size = _sizes(x)
     rows = tf.reshape(tf.gather(x, t + tf.range(steps), axis=1), (batch, steps * size))
     return [tf.slice(rows, [0, i * size], [batch, size]) for i in range(steps)]
 
