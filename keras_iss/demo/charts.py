@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 440, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 24, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 14, 36, 34
+_LETTER = 7  # about a letter's width
 
 
 def bars(rows: Sequence[tuple[str, float, str, str]]) -> str:
@@ -74,9 +75,14 @@ def lines(
     for tick in ticks(low, high):
         parts.append(f'<path class="grid" d="M{_LEFT} {y(tick):.1f}H{WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:{number}}</text>')
+    line, end = 0, 0.0
     for label, start in phases:
+        left = x(start) + 5
+        line = 1 - line if left < end else 0  # a short phase leaves its label no room beside the next one
+        end = left + _LETTER * len(label)
         parts.append(f'<path class="phase" d="M{x(start):.1f} {_TOP - 6}V{HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text class="phase" x="{x(start) + 5:.1f}" y="{_TOP - 8}">{html.escape(label)}</text>')
+        top = _TOP - 8 - 13 * line
+        parts.append(f'<text class="phase" x="{left:.1f}" y="{top}">{html.escape(label)}</text>')
     for epoch in range(1, epochs + 1):
         parts.append(f'<text x="{x(epoch):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{epoch}</text>')
     for points, kind in series.values():
