@@ -46,7 +46,9 @@ def _set_apart(signature, graph) -> None:
     seen: set[int] = set()
     for output in signature.outputs:
         if output.tensorIndex in seen:
-            graph.tensors.append(copy.copy(graph.tensors[output.tensorIndex]))
+            tensor = copy.copy(graph.tensors[output.tensorIndex])
+            tensor.name += b"_" + output.name  # tools that quantize ask for names that stand once in the file
+            graph.tensors.append(tensor)
             output.tensorIndex = len(graph.tensors) - 1
         seen.add(output.tensorIndex)
     if len(seen) > len(set(graph.outputs)):
