@@ -22,10 +22,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+
+from tflite_export.stored_once import from_bytes, to_bytes
 
 COPIES = 32  # of a cheap operator in one file, so that the call itself weighs little
 HEAVY = 4096  # bytes of constants from which an operator stands alone: copies would fight for the cache
@@ -109,9 +110,7 @@ def alone(model: schema.ModelT, graph: schema.SubGraphT, operator: schema.Operat
         inside.outputs += clone.outputs
         inside.operators.append(clone)
     cut.subgraphs = [inside]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(cut.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), copies
+    return to_bytes(cut), copies
 
 
 def prepared(data: bytes, threads: int) -> Callable[[], None]:
@@ -149,7 +148,7 @@ def signature(model: schema.ModelT, graph: schema.SubGraphT, operator: schema.Op
 
 def profile(data: bytes, threads: int) -> list[dict]:
     """A row per kind of operator and graph, the most expensive first, and what is left."""
-    model = schema.ModelT.InitFromPackedBuf(data)
+    model = from_bytes(data)
     call = empty(threads)
     rows: dict[tuple[str, str], dict] = {}
     for graph, place, times in executions(model):
@@ -187,9 +186,7 @@ def empty(threads: int) -> float:
         [graph],
         [schema.BufferT()],
     )
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return seconds(prepared(bytes(builder.Output()), threads))
+    return seconds(prepared(to_bytes(model), threads))
 
 
 def exported(options: argparse.Namespace) -> bytes:

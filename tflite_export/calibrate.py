@@ -4,9 +4,8 @@ A converted file is run on the user's samples while LiteRT's profiler notes the 
 converter's own calibration, this reaches into the bodies of loops. Then products are rewritten to 8-bit integers. What
 lies between them stays in floats, above all the recurrent state, so that errors don't pile up from step to step.
 
-The recurrent products h · R keep 8-bit weights and floats on both sides: h gets its range anew in every step. With a
-range that holds for all steps the demo's language model lost 0.0015 bits per character in place of 0.0010, at the same
-speed, and a stream would be cut off where its states outgrow those of the samples.
+The recurrent products h · R keep 8-bit weights and floats on both sides: h gets its range anew in every step. With one
+range for all steps, a stream would be cut off where its states outgrow those of the samples.
 """
 
 from __future__ import annotations

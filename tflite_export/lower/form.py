@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["FLOAT32", "Form"]
 
-# What follows was measured with benchmarks/profile.py; docs/lowering.md has the figures.
+# docs/lowering.md explains the rule; benchmarks/profile.py shows both costs.
 _TURN = (
     768 * 1024
 )  # bytes of weights that the steps of one turn may pack; most second-level caches keep so much
