@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss.distribution import layout_like, same_everywhere
+from keras_iss.files import written_whole
 from keras_iss.structures import to_numpy
 
 
@@ -33,23 +34,21 @@ class Masks:
         self.weights = dict(weights)
         self.collects, self.collecting = collects, False
 
-        def variable(
-            shape: Any, initial: str, dtype: str, name: str, aggregation: str = "only_first_replica"
-        ) -> Any:
-            return optimizer.add_variable(shape, initial, dtype, aggregation, name=name)
+        def beside(path: str, initial: str, dtype: str, name: str, aggregation: str) -> Any:
+            weight, name = self.weights[path], f"{path.replace('/', '_')}_{name}"
+            return optimizer.add_variable(
+                weight.shape, initial, dtype, aggregation, layout_like(weight), name=name
+            )
 
-        names = {path: path.replace("/", "_") for path in self.weights}
         self._alive = {
-            path: variable(w.shape, "ones", "bool", f"{names[path]}_mask") for path, w in self.weights.items()
+            path: beside(path, "ones", "bool", "mask", "only_first_replica") for path in self.weights
         }
+        # Each replica adds its own share; the loss is already divided among them.
         self._sums = {
-            # Each replica adds its own share; the loss is already divided among them.
-            path: variable(w.shape, "zeros", "float32", f"{names[path]}_gradients", "sum")
-            for path, w in self.weights.items()
-            if collects
+            path: beside(path, "zeros", "float32", "gradients", "sum") for path in self.weights if collects
         }
-        self._seen = variable((), "zeros", "int", "batches_seen") if collects else None
-        self._first = variable((), "zeros", "int", "window_begin") if collects else None
+        self._seen = same_everywhere(optimizer, (), 0, "int", "batches_seen") if collects else None
+        self._first = same_everywhere(optimizer, (), 0, "int", "window_begin") if collects else None
 
     def tensors(self) -> dict[str, Any]:
         """The masks by path, as tensors."""
@@ -126,13 +125,9 @@ def write_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) -
     target = pathlib.Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(target)!r} doesn't exist. Make it first.")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.npz")
-    try:
-        arrays: dict[str, Any] = {name: np.asarray(mask, bool) for name, mask in masks.items()}
-        np.savez_compressed(beside, **arrays)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(mask, bool) for name, mask in masks.items()}
+    with written_whole(target) as beside, open(beside, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_masks(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -143,8 +138,10 @@ def read_masks(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            masks = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+            masks = {name: np.asarray(file[name]) for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways
         raise ValueError(
             f"{str(path)!r} is not a mask file. Expected an .npz file that GrowAndPrune.save_masks wrote. ({error})"
         ) from None

@@ -12,12 +12,16 @@ import numpy as np
 from keras import ops
 
 from keras_iss import layouts
+from keras_iss.checks import choice, not_negative
+from keras_iss.distribution import check_engine, clip_as_one, clips, replicas, same_everywhere
 from keras_iss.fusing import fused
 from keras_iss.masking import Masks
 from keras_iss.pressing import Group, Pressing, make_group, masked
 from keras_iss.regularizers import present
 from keras_iss.snapshots import Notes
 from keras_iss.structures import Structure, scale, squared_norms, to_numpy, weights_by_path
+
+__all__ = ["SparseOptimizer"]
 
 METHODS = ("proximal", "subgradient")
 FUSED_FROM = 1_000_000  # weights; below, compiling takes longer than it saves
@@ -98,22 +102,13 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     ):
         super().__init__(learning_rate=0.0, name=name or "sparse_optimizer")
         _check_inner(inner_optimizer)
-        if method not in METHODS:
-            raise ValueError(
-                f"Invalid value for argument `method`. Expected one of {METHODS}. Received: method={method!r}"
-            )
-        if not threshold >= 0:
-            raise ValueError(
-                "Invalid value for argument `threshold`. Expected a number of at least 0. "
-                f"Received: threshold={threshold}"
-            )
         self.inner_optimizer = inner_optimizer
         self.structures = tuple(s if isinstance(s, Structure) else layouts.from_config(s) for s in structures)
         self.initial_strength = (
             strength if strength is None or isinstance(strength, Mapping) else float(strength)
         )
-        self.method = method
-        self.threshold = float(threshold)
+        self.method = choice("method", method, METHODS)
+        self.threshold = not_negative("threshold", threshold)
         self.masked = tuple(masked)
         self.collects = bool(collects)
         self.notes = Notes()
@@ -140,12 +135,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Creates the state, and the inner optimizer's where it has none."""
         if self.built:
             return
+        check_engine(self.inner_optimizer, variables)
         super().build(variables)
         if not self.inner_optimizer.built:
             self.inner_optimizer.build(variables)
         named = weights_by_path(variables)
-        first = keras.initializers.Constant(-1)
-        self.start_epoch = self.add_variable((), first, "int", "only_first_replica", name="start_epoch")
+        self.start_epoch = same_everywhere(self, (), -1, "int", "start_epoch")
         self.structures = tuple(layouts.with_paths(s, list(named)) for s in self.structures)
         self.masked = tuple(layouts.with_path(path, list(named)) for path in self.masked)
         groups = {s.name: make_group(self, s, named, self._strength_of(s.name)) for s in self.structures}
@@ -182,6 +177,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             grads = self._without_dormant(grads, trainable_variables)
         if self.method == "subgradient" and self.initial_strength is not None:
             grads = self._with_subgradient(grads, trainable_variables)
+        if replicas() > 1 and clips(self.inner_optimizer):
+            grads = clip_as_one(grads, self.inner_optimizer)
         learning_rate = ops.cast(ops.convert_to_tensor(self.learning_rate), "float32")
         before = ops.convert_to_tensor(self.iterations) + 0  # a copy: the variable is about to change
         self.inner_optimizer.apply(grads, trainable_variables)
@@ -202,8 +199,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return total
 
     def _with_subgradient(self, grads: Sequence[Any], variables: Sequence[Any] | None) -> list[Any]:
-        groups = self._state.groups.values()
-        strengths = {g.penalised.name: ops.convert_to_tensor(g.strength) for g in groups}
+        # What replicas add here is added up, as their gradients are.
+        strengths = {n: ops.convert_to_tensor(g.strength) / replicas() for n, g in self._state.groups.items()}
         places = self._places(grads, variables, self._state.targets)
         dense = {path: ops.convert_to_tensor(grads[i]) for path, i in places.items()}
         total = list(grads)
@@ -268,7 +265,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def strength(self, name: str) -> np.ndarray:
         """λ of each unit, shape (size,)."""
-        return ops.convert_to_numpy(self._state.groups[name].strength)
+        return to_numpy(self._state.groups[name].strength)
 
     def set_deadlines(self, name: str, deadlines: np.ndarray) -> None:
         """Sets, for each unit, the value of `iterations` at which it has to be 0; -1 for units that may stay.
@@ -283,33 +280,33 @@ class SparseOptimizer(keras.optimizers.Optimizer):
 
     def deadlines(self, name: str) -> np.ndarray:
         """The deadline of each unit, shape (size,), integers; -1 for units that may stay."""
-        return ops.convert_to_numpy(self._state.groups[name].deadline)
+        return to_numpy(self._state.groups[name].deadline)
 
     def alive(self, name: str) -> np.ndarray:
         """Which units hold any weight that is not 0, shape (size,), bool."""
-        squared = squared_norms(self._state.groups[name].penalised, self._state.targets)
-        return ops.convert_to_numpy(squared) != 0  # NaN counts as alive
+        return self.norms(name) != 0  # NaN counts as alive
 
     def norms(self, name: str) -> np.ndarray:
         """Group norm of each unit, shape (size,)."""
-        return np.sqrt(
-            ops.convert_to_numpy(squared_norms(self._state.groups[name].penalised, self._state.targets))
-        )
+        structure = self._state.groups[name].penalised
+        return np.sqrt(to_numpy(squared_norms(structure, self._on_host(structure.paths))))
 
     def enforce(self) -> None:
         """Sets the units whose deadline has come, and dormant connections, to 0 right now, outside of a step."""
+        values: dict[str, Any] = self._on_host(self._state.targets)
         for structure, left in self._present():
-            for path, value in scale(structure, self._state.targets, left).items():
-                self._state.targets[path].assign(value)
-        values = {path: ops.convert_to_tensor(w) for path, w in self.masks.weights.items()}
-        for path, value in masked(values, self.masks.tensors()).items():
+            values |= scale(structure, values, left)
+        for path, value in masked(values, self.masks.values()).items():
             self._state.targets[path].assign(value)
+
+    def _on_host(self, paths: Iterable[str]) -> dict[str, np.ndarray]:
+        """Whole weights, also of those that are spread over devices of several processes."""
+        return {path: to_numpy(self._state.targets[path]) for path in paths}
 
     def _present(self) -> list[tuple[Structure, Any]]:
         """Every group's weights and biases, with 1 for units that are still there and 0 for those whose deadline has come."""
-        steps = ops.cast(ops.convert_to_tensor(self.iterations), self.start_epoch.dtype)
         return [
-            (structure, present(ops.convert_to_tensor(group.deadline), steps))
+            (structure, present(to_numpy(group.deadline), to_numpy(self.iterations)))
             for group in self._state.groups.values()
             for structure in filter(None, (group.penalised, group.biases))
         ]
@@ -341,7 +338,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
     def save_own_variables(self, store: Any) -> None:
         """Saves its own state and what callbacks noted; Keras saves the inner optimizer's beside it."""
         for i, variable in enumerate(super().variables):
-            store[str(i)] = ops.convert_to_numpy(variable)
+            store[str(i)] = to_numpy(variable)
         self.notes.save(store)
 
     def load_own_variables(self, store: Any) -> None:

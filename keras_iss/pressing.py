@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_iss import layouts
+from keras_iss.distribution import same_everywhere
 from keras_iss.regularizers import deadline_factors, group_subgradient, present, scale_all, shrink_factors
 from keras_iss.structures import Role, Structure, scale, squared_norms
 
@@ -50,9 +50,8 @@ def make_group(optimizer: Any, structure: Structure, named: Mapping[str, Any], s
         )
 
     def variable(initial: float, dtype: str, name: str) -> Any:
-        initializer = keras.initializers.Constant(initial)
         name = f"{structure.name.replace('/', '_')}_{name}"
-        return optimizer.add_variable((structure.size,), initializer, dtype, "only_first_replica", name=name)
+        return same_everywhere(optimizer, (structure.size,), initial, dtype, name)
 
     return Group(
         penalised=dataclasses.replace(structure, slices=penalised),

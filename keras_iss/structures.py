@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss.distribution import gathered
+
 
 class Role(enum.Enum):
     """What a slice does to its unit."""
@@ -163,8 +165,8 @@ def weights_by_path(variables: Iterable[Any]) -> dict[str, Any]:
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """A variable's, tensor's or array's values as a numpy array, on any backend."""
-    return np.asarray(ops.convert_to_numpy(x))
+    """A variable's, tensor's or array's values as a numpy array, on any backend, also where several processes share it."""
+    return np.asarray(ops.convert_to_numpy(gathered(x)))
 
 
 def squared_norms(

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_iss.distribution import check_loss_scaling
 from keras_iss.layouts import restricted
 from keras_iss.optimizers import SparseOptimizer
 from keras_iss.structures import Structure
@@ -77,6 +78,8 @@ def _replace(model: keras.Model, structures: Iterable[Structure], **arguments: A
     """Makes a `SparseOptimizer`, copies the state of the one before, and puts it in its place."""
     outer = model.optimizer
     scaled = isinstance(outer, keras.optimizers.LossScaleOptimizer)
+    if scaled:
+        check_loss_scaling(model)
     before = sparse_optimizer(model)
     inner = before.inner_optimizer if before is not None else outer.inner_optimizer if scaled else outer
     with _scope(model):
