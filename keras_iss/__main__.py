@@ -10,17 +10,17 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import sys
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import keras_iss
 from keras_iss.arguments import parser
+from keras_iss.files import written_whole
+from keras_iss.loading import LoadingError, load_arrays, load_model, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ class UserError(Exception):
 
 
 def _trace(options: argparse.Namespace) -> None:
-    model = _load_model(options.model)
+    model = load_model(options.model)
     trace = keras_iss.trace(model)
     _check_recurrent(trace, options.model)
     print(trace)
@@ -44,7 +44,7 @@ def _trace(options: argparse.Namespace) -> None:
 
 def _strip(options: argparse.Namespace) -> None:
     _check_output(options.output, ".keras")
-    model = _load_model(options.model, with_optimizer=True)
+    model = _load_with_optimizer(options.model)
     _check_recurrent(keras_iss.trace(model), options.model)
     small = keras_iss.strip(model, multiple_of=options.multiple_of)
     _save_model(small, options.output)
@@ -59,8 +59,8 @@ def _strip(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     _check_output(options.output, ".tflite")
-    samples = None if options.representative_data is None else _load_arrays(options.representative_data)
-    model = _load_model(options.model)
+    samples = None if options.representative_data is None else load_arrays(options.representative_data)
+    model = load_model(options.model)
     import tflite_export
 
     result = tflite_export.export(
@@ -108,8 +108,8 @@ def _bench(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     if options.plot is not None:
         _check_output(options.plot)
-    model = _load_model(options.model)
-    baseline = _load_model(options.baseline) if options.baseline is not None else None
+    model = load_model(options.model)
+    baseline = load_model(options.baseline) if options.baseline is not None else None
     report = keras_iss.report(model, baseline=baseline)
     print(report)
     if options.plot is not None:
@@ -149,78 +149,29 @@ def _check_output(path: Path, suffix: str | None = None) -> None:
         raise UserError(f"cannot write in the folder {folder}: choose another one or change its permissions")
 
 
-def _load_model(path: Path, *, with_optimizer: bool = False) -> keras.Model:
-    _check_input(path)
-    if path.suffix != ".keras":
-        raise UserError(
-            f"{path} is not a .keras file: load it in Python and save it with model.save('NAME.keras')"
-        )
-    if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"{path} is damaged or cut short (no zip archive): copy it again or save the model again"
-        )
-    _load_names()
-    import keras
-
+def _load_with_optimizer(path: Path) -> keras.Model:
+    """The model with its training setup, or without where that can't be loaded."""
     try:
-        return keras.models.load_model(path, compile=with_optimizer, safe_mode=True)
-    except Exception as error:
-        if with_optimizer and (model := _load_without_optimizer(path)) is not None:
-            print(f"Note: left out the training setup of {path} ({_one_line(error)})", file=sys.stderr)
+        return load_model(path, with_optimizer=True)
+    except LoadingError as error:
+        with contextlib.suppress(LoadingError):
+            model = load_model(path)
+            print(f"Note: left out the training setup of {path} ({one_line(error)})", file=sys.stderr)
             return model
-        raise UserError(_loading_mend(path, error)) from error
+        raise
 
 
 def _load_named(path: Path):
     """The arrays of a file in which each has a name."""
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     if not isinstance(arrays, dict):
         raise UserError(f"{path} holds an array without a name: save each under its input's with numpy.savez")
     return arrays
 
 
-def _load_arrays(path: Path):
-    """An array, or a dictionary of them, from numpy's files; pickled objects are never loaded."""
-    _check_input(path)
-    import numpy as np
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} holds no arrays: save the inputs with numpy.save or numpy.savez ({_one_line(error)})"
-        ) from error
-
-
 def _load_names() -> None:
     """Loads Keras and all public names, as late as possible: `keras_iss` leaves that to its first use here."""
     _ = keras_iss.trace
-
-
-def _load_without_optimizer(path: Path) -> keras.Model | None:
-    with contextlib.suppress(UserError):
-        return _load_model(path)
-    return None
-
-
-def _loading_mend(path: Path, error: Exception) -> str:
-    """Condenses what Keras says of a file that it can't load."""
-    text = str(error)
-    if unknown := re.search(r"Could not locate (class|function) '([^']+)'", text):
-        return (
-            f"{path} holds the {unknown[1]} {unknown[2]!r}, which this command does not know: load the model in "
-            "Python, where that class or function is imported, and call keras_iss there"
-        )
-    if "safe_mode" in text:
-        return (
-            f"{path} holds a Lambda layer with Python code, which this command does not run: if you trust the file, "
-            "load it in Python with safe_mode=False and call keras_iss there"
-        )
-    return (
-        f"{path} cannot be loaded, it is damaged or of another Keras version: save the model again "
-        f"({_one_line(error)})"
-    )
 
 
 def _check_recurrent(trace: keras_iss.Trace, path: Path) -> None:
@@ -233,25 +184,17 @@ def _check_recurrent(trace: keras_iss.Trace, path: Path) -> None:
 
 def _save_model(model: keras.Model, path: Path) -> None:
     """Writes beside, then replaces: what stood at `path` stays until the new file is whole."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.keras")
     try:
-        model.save(beside)
-        os.replace(beside, path)
+        with written_whole(path) as beside:
+            model.save(beside)
     except OSError as error:
         raise UserError(
-            f"{path} was not written ({error.strerror or _one_line(error)}): free some space or choose another "
+            f"{path} was not written ({error.strerror or one_line(error)}): free some space or choose another "
             "folder"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # --------------------------------------------------------------------------------------------------- running
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _is_message(error: Exception) -> bool:
@@ -263,6 +206,15 @@ def _is_message(error: Exception) -> bool:
         frame = frame.tb_next
     module = "" if frame is None else frame.tb_frame.f_globals.get("__name__", "")
     return isinstance(error, (ValueError, TypeError, ImportError)) and module.split(".")[0] in OUR_PACKAGES
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, or TensorFlow's or XLA's."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"
+        or "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -292,9 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `keras-iss trace model.keras | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if _is_out_of_memory(error):
+            error = UserError(
+                "there is not enough memory for this model or these inputs: use a machine with more"
+            )
         if not _is_message(error):
             raise
-        print(f"keras-iss: {_one_line(error)}", file=sys.stderr)
+        print(f"keras-iss: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

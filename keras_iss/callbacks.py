@@ -9,9 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss.backup import Backup
 from keras_iss.checks import choice, fraction, not_negative
 from keras_iss.cost import METRICS
-from keras_iss.grow_and_prune import GrowAndPrune as GrowAndPrune
+from keras_iss.grow_and_prune import GrowAndPrune
 from keras_iss.optimizers import METHODS
 from keras_iss.pressing import FREE
 from keras_iss.regularizers import check_strength, select, strengths_of
@@ -29,6 +30,8 @@ from keras_iss.snapshots import healthy, snapshot, stop
 from keras_iss.sparsity_logger import SparsityLogger
 from keras_iss.tracing import trace
 from keras_iss.wrapping import check_in_use, wrap
+
+__all__ = ["Backup", "GrowAndPrune", "ISSPruning", "SparsityLogger"]
 
 UNKNOWN_EPOCH_STEPS = 100  # how long units are pressed in a first epoch whose length nobody knows
 
@@ -58,7 +61,8 @@ class ISSPruning(keras.callbacks.Callback):
     Args:
         strength: λ > 0: a number, or {structure name: number}.
         target: Fraction of `metric` to remove, between 0 and 1.
-        metric: "macs" (the model's multiply-adds per time step), "parameters" or "units" (hidden units).
+        metric: "macs" (the model's multiply-adds per time step), "recurrent_macs" (those of its recurrent layers alone),
+            "parameters" or "units" (hidden units).
         method: "proximal" or "subgradient": how λ presses. With `target` there is no λ, and both do the same.
         structures: Names of structures to prune, as `keras_iss.trace` prints them; None: all hidden and gate ones
             (with a strength by name: those named).

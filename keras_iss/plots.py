@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_iss.files import written_whole
+
 _INK, _PAPER = "#1f4e79", "#ffffff"
 
 
@@ -99,9 +101,5 @@ def save(figure: Any, path: str | os.PathLike[str]) -> None:
     target = pathlib.Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(target)!r} doesn't exist. Make it first.")
-    beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix or '.png'}")
-    try:
-        figure.savefig(beside, dpi=130)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(target) as beside:
+        figure.savefig(beside, dpi=130, format=target.suffix.lstrip(".") or "png")

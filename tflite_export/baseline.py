@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import keras
 import tensorflow as tf
+
+from .files import working_folder
 
 __all__ = ["keras_build"]
 
@@ -22,7 +23,7 @@ def keras_build(
         functional.input,
     )
     options = {} if quantize is None else {"optimizations": [tf.lite.Optimize.DEFAULT]}
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         path = Path(folder) / "model.tflite"
         functional.export(path, format="litert", verbose=False, input_signature=[specs], **options)
         return path.read_bytes()

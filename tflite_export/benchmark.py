@@ -10,7 +10,6 @@ import re
 import selectors
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from .benchmark_report import BenchmarkReport, BenchmarkRow
 from .errors import ExportError
+from .files import working_folder
 
 __all__ = ["BenchmarkReport", "BenchmarkRow", "benchmark"]
 
@@ -155,6 +155,10 @@ def _check(paths: list[Path], threads: int, runs: int, warmup: int, device: str,
 
 
 def _check_file(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise ExportError(
+            f"Can't read {str(path)!r}: it is a folder or a device; give the name of a TFLite file."
+        )
     try:
         with open(path, "rb") as file:
             head = file.read(8)
@@ -183,7 +187,7 @@ def _saved(inputs: dict[str, np.ndarray]):
     if not inputs:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         file = os.path.join(folder, "inputs.npz")
         # The prefix keeps an input called "file" apart from savez's own argument.
         named: dict[str, Any] = {f"input {name}": value for name, value in inputs.items()}

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+
+LIMIT_VARIABLE, LIMIT_GB = "KERAS_ISS_MAX_GB", 4.0
 
 
 def resident_mb() -> tuple[float, float]:
@@ -30,6 +33,21 @@ def resident_mb() -> tuple[float, float]:
             1024**2 if sys.platform == "darwin" else 1024
         )
         return peak, peak
+
+
+def limit_memory(path: str) -> None:
+    """Let this process take a few GB beyond the file's own size, so that a damaged file can't take all there is."""
+    try:
+        import resource
+
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        allowed = float(os.environ.get(LIMIT_VARIABLE) or LIMIT_GB) * 1024**3
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = int(used + 2 * os.path.getsize(path) + allowed)
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
+    except (ImportError, OSError, ValueError, OverflowError):
+        return  # no Linux, or no number
 
 
 def reset_peak() -> None:
@@ -124,6 +142,7 @@ def main() -> None:
     answer = sys.stdout
     try:
         order = json.loads(sys.stdin.readline())
+        limit_memory(order["path"])
         call, loaded = load(**order)
         print(json.dumps(loaded), file=answer, flush=True)
         for line in sys.stdin:
@@ -134,6 +153,9 @@ def main() -> None:
                 times.append((time.perf_counter() - start) * 1e3)
             peak = max(0.0, resident_mb()[1] - loaded["before_mb"])
             print(json.dumps({"times_ms": times, "peak_mb": peak}), file=answer, flush=True)
+    except MemoryError as error:
+        mend = f"allow more with {LIMIT_VARIABLE}, or give smaller `inputs`"
+        print(json.dumps({"error": f"it wants too much memory ({error}): {mend}"}), file=answer, flush=True)
     except (ValueError, RuntimeError, OSError) as error:
         print(json.dumps({"error": " ".join(str(error).split())}), file=answer, flush=True)
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from .census import operators, operators_by_signature
 from .errors import ExportError
-from .files import check_writable, write_whole
+from .files import check_writable, working_folder, write_whole
 from .limits import metric_limit
 from .precision import as_float32
 from .quantize import recipe
@@ -234,7 +233,7 @@ def convert(functional: keras.Model, *, baseline: bool = False, **options) -> by
         from .lower.build import build
 
         return (keras_build if baseline else build)(functional, **options)
-    with tempfile.TemporaryDirectory() as folder:
+    with working_folder() as folder:
         source, target = Path(folder, "model.keras"), Path(folder, "model.tflite")
         functional.save(source)
         _run_worker(str(source), str(target), json.dumps({"baseline": baseline, **options}))

@@ -8,10 +8,10 @@ import re
 import secrets
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from .errors import ExportError
+from .files import working_folder
 
 __all__ = ["Phone", "PhoneLostError", "find_phone"]
 
@@ -91,7 +91,7 @@ def _devices(adb: str) -> dict[str, str]:
     if done.returncode != 0:
         raise ExportError(f"adb doesn't work here ({_tail(done)}); {mend}.")
     lines = done.stdout.partition("List of devices attached")[2].splitlines()
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("*"))
+    pairs = (line.split(maxsplit=1) for line in lines if len(line.split()) > 1 and not line.startswith("*"))
     # "no permissions (user in plugdev group; are your udev rules wrong?); see [http://...]" is one state.
     return {
         serial: "no permissions" if state.startswith("no permissions") else state.split()[0]
@@ -178,7 +178,7 @@ class Phone:
 
     def push_bytes(self, data: bytes, name: str) -> str:
         """Write these bytes into our folder, as `push` does with a file."""
-        with tempfile.TemporaryDirectory() as folder:
+        with working_folder() as folder:
             file = Path(folder, name)
             file.write_bytes(data)
             return self.push(file, name)
@@ -186,7 +186,10 @@ class Phone:
     def pull(self, source: str) -> bytes | None:
         """The bytes of a file on the phone, or None where there is none."""
         code, text = self.shell(f"base64 {source}")
-        return base64.b64decode(text) if code == 0 else None
+        try:
+            return base64.b64decode(text) if code == 0 else None
+        except ValueError:  # cut short
+            return None
 
     def properties(self) -> dict[str, str]:
         """Android's system properties."""

@@ -59,6 +59,13 @@ class Timing:
 
 def read_text(text: str) -> Timing | None:
     """The figures in what the runner printed, or None where it printed none."""
+    try:
+        return _timing(text)
+    except (KeyError, ValueError, OverflowError):  # a line is cut short or garbled
+        return None
+
+
+def _timing(text: str) -> Timing | None:
     stats = [_stat(line) for line in _STAT.findall(text)]
     if not stats or not stats[-1]["count"]:
         return None
@@ -115,7 +122,7 @@ def read_result(data: bytes) -> Timing | None:
             first_ms=latency.get(_FIRST_MS),
             peak_mb=None if kilobytes is None else kilobytes / 1024,
         )
-    except (KeyError, IndexError, struct.error, ValueError):
+    except (KeyError, IndexError, TypeError, struct.error, ValueError):
         return None
 
 

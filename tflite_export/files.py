@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import ExportError
 
-__all__ = ["check_writable", "write_whole"]
+__all__ = ["check_writable", "working_folder", "write_whole"]
 
 _MENDS = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -42,23 +46,46 @@ def check_writable(path: str | os.PathLike) -> Path:
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Write beside the file, then rename: a reader sees the old file or the new one, never half of one."""
     path = Path(path)
-    temporary = None
+    _remove_left_behind(path.parent, f".{path.name}.", ".part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(beside, path)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        beside.unlink(missing_ok=True)
         mend = _MENDS.get(error.errno or 0, error.strerror or str(error))
         raise ExportError(f"Can't write {str(path)!r}: {mend}. Nothing was changed.") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def working_folder() -> Iterator[str]:
+    """A folder for what is needed meanwhile; those that killed processes left behind are removed."""
+    start = "keras-iss-"
+    _remove_left_behind(Path(tempfile.gettempdir()), start, "-*")
+    with tempfile.TemporaryDirectory(prefix=f"{start}{os.getpid()}-") as folder:
+        yield folder
+
+
+def _remove_left_behind(folder: Path, start: str, end: str) -> None:
+    """Removes what is named start, the number of a process that runs no more, end."""
+    for path in folder.glob(f"{glob.escape(start)}*{end}"):
+        process = path.name.removeprefix(start).removesuffix(end).partition("-")[0]
+        if not process.isdecimal() or _is_running(int(process)):
+            continue
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no asking without harm
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import os
 import re
 import tarfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ RATE = 16_000  # samples per second
 ADDRESS = "http://www.speech.cs.cmu.edu/databases/an4/"
 NAMES = ("an4_raw.bigendian.tar.gz", "an4_raw.littleendian.tar.gz", "an4_sphere.tar.gz")
 SPHERE = b"NIST_1A"
+_MOST = 1024**3  # bytes of an archive that are read; AN4 has about a tenth of that
 _LINE = re.compile(r"(?:<s>)?\s*(.*?)\s*(?:</s>)?\s*\(([^()]+)\)\s*$")
 
 
@@ -109,20 +112,39 @@ def _unpack(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
     lists: dict[str, str] = {}
     recordings: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        with (
+            gzip.open(path) as packed,
+            tarfile.open(fileobj=cast(BinaryIO, _Measured(packed)), mode="r|") as archive,
+        ):
             for member in archive:
                 name = PurePosixPath(member.name)
+                if not member.isfile() or member.issparse():
+                    continue
                 if name.suffix in (".fileids", ".transcription"):
                     lists[name.name] = archive.extractfile(member).read().decode("ascii")
                 elif name.suffix in (".raw", ".sph"):
                     key = "/".join((*name.parts[-3:-1], name.stem))
                     recordings[key] = archive.extractfile(member).read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
         raise ArchiveError(
             f"{path} is truncated or damaged: {len(recordings)} recordings could be read, then: {error}. "
             f"Fetch it again from {ADDRESS}"
         ) from error
     return lists, recordings
+
+
+class _Measured:
+    """A file that ends with an error where it turns out to be far larger than AN4."""
+
+    def __init__(self, file: gzip.GzipFile):
+        self._file, self._size = file, 0
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self._size += len(content)
+        if self._size > _MOST:
+            raise tarfile.ReadError(f"it unpacks to more than {_MOST:,} bytes, which AN4 does not")
+        return content
 
 
 def _list(lists: Mapping[str, str], name: str, path: str | os.PathLike) -> str:

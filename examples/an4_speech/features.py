@@ -131,10 +131,16 @@ def _write(cache: Path, key: str, parts: tuple[Features, Features]) -> None:
 
 
 def _read(cache: Path, key: str) -> tuple[Features, Features] | None:
-    if not cache.is_file():
+    """What the file holds; None if there is none, it is damaged, or it is of something else."""
+    try:
+        return _parts(cache, key)
+    except Exception:  # a damaged file fails in many ways
         return None
-    with np.load(cache) as kept:
-        if str(kept.get("key")) != key:
+
+
+def _parts(cache: Path, key: str) -> tuple[Features, Features] | None:
+    with np.load(cache, allow_pickle=False) as kept:
+        if str(kept["key"]) != key:
             return None
 
         def part(name: str, speeds: Sequence[int]) -> Features:
