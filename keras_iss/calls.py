@@ -111,6 +111,8 @@ class Call:
         key = self.book.key(variable)
         if key is not None:
             self.book.uses[key] = self.book.uses.get(key, 0) + 1
+            if hasattr(self.layer, "state_size"):  # Keras's mark of a recurrent cell
+                self.book.of_cells.add(key)
 
     def joins(self, signals: Sequence[Signal], reason: str) -> bool:
         """Unit k of all signals must stay or go together; if they don't lie alike they are pinned for the reason."""

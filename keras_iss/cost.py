@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-METRICS = ("macs", "parameters", "units")
+METRICS = ("macs", "recurrent_macs", "parameters", "units")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +17,14 @@ class WeightCost:
         uses: Matrix products per time step it takes part in; 0 for biases and looked-up tables.
         widths: (axis, structure name, indices that one unit owns) for each structure on each axis.
         counted: Whether it is a parameter (trainable or a normalization's statistics, not a saved state or seed).
+        recurrent: Whether a recurrent cell holds it.
     """
 
     shape: tuple[int, ...]
     uses: int
     widths: tuple[tuple[int, str, int], ...]
     counted: bool = True
+    recurrent: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,11 @@ class CostModel:
         gone = self._gone(alive)
         return sum(w.uses * self._count(w, gone) for w in self.weights if w.uses)
 
+    def recurrent_macs(self, alive: Mapping[str, int] | None = None) -> int:
+        """Those of the recurrent layers alone: kernels and recurrent kernels."""
+        gone = self._gone(alive)
+        return sum(w.uses * self._count(w, gone) for w in self.weights if w.uses and w.recurrent)
+
     def parameters(self, alive: Mapping[str, int] | None = None) -> int:
         """Weights, trainable and not."""
         gone = self._gone(alive)
@@ -65,10 +72,10 @@ class CostModel:
         return sum(s - gone.get(n, 0) for n, s in self.sizes.items() if self.kinds[n] in ("hidden", "gate"))
 
     def measure(self, metric: str, alive: Mapping[str, int] | None = None) -> int:
-        """One of the three by name.
+        """One of the four by name.
 
         Raises:
-            ValueError: If `metric` is not "macs", "parameters" or "units".
+            ValueError: If `metric` is not one of `METRICS`.
         """
         if metric not in METRICS:
             raise ValueError(

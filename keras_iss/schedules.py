@@ -186,8 +186,9 @@ def reach(cost: CostModel, metric: str, names: tuple[str, ...], min_units: int =
 
 
 def removed_fraction(cost: CostModel, metric: str, alive: Mapping[str, int]) -> float:
-    """Fraction of `metric` that is gone when so many units are alive."""
-    return 1.0 - cost.measure(metric, alive) / cost.measure(metric)
+    """Fraction of `metric` that is gone when so many units are alive; 0 where there is nothing to remove."""
+    whole = cost.measure(metric)
+    return 1.0 - cost.measure(metric, alive) / whole if whole else 0.0
 
 
 _ROUNDING = 1e-9  # 1 - 63 / 70 is a little less than 0.1

@@ -95,7 +95,11 @@ class Trace:
         """Group norms sqrt(Σ w²) of a structure's components, shape (size,), biases left out."""
         structure = self[name]
         values = {path: to_numpy(self.weights[path]) for path in structure.paths}
-        return np.sqrt(to_numpy(squared_norms(structure, values)))
+        # The squares of huge and of tiny weights aren't float32: a power of two brings them near 1, and back exactly.
+        largest = max(float(np.max(np.abs(value), initial=0.0)) for value in values.values())
+        scale = 2.0 ** np.floor(np.log2(largest)) if 0.0 < largest < np.inf else 1.0
+        scaled = {path: (value / scale).astype("float32") for path, value in values.items()}
+        return (scale * np.sqrt(to_numpy(squared_norms(structure, scaled)))).astype("float32")
 
     def removable(self, name: str) -> np.ndarray:
         """Which units can go right now without changing any output, shape (size,), bool.
@@ -369,6 +373,7 @@ def _cost(structures: Mapping[str, Structure], weights: Mapping[str, Any], book:
             uses=book.uses.get(key, 0),
             widths=tuple((axis, name, width) for (axis, name, _), width in widths.get(key, {}).items()),
             counted=len(variable.shape) > 0 and "rnn_state" not in key and "seed_generator" not in key,
+            recurrent=key in book.of_cells,
         )
         for key, variable in weights.items()
     )

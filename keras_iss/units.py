@@ -194,6 +194,7 @@ class Book:
         self.touched: dict[tuple[str, int], Signal] = {}  # (weight, axis) -> the signal that lies along it
         self.owners: dict[str, dict[int, None]] = {}  # weight -> ids of the layers that use it
         self.uses: dict[str, int] = {}  # weight -> matrix products per time step
+        self.of_cells: set[str] = set()  # those of them that recurrent cells hold
         self.vocabularies: dict[int, int] = {}  # model input -> exclusive bound of its integers
         self.twins: list[tuple[Draft, Draft]] = []
 

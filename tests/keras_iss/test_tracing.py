@@ -96,6 +96,23 @@ def test_a_layer_called_twice_counts_twice():
     assert keras_iss.trace(model).cost.macs() == 2 * (3 + 4) * 16 + 8 * 2
 
 
+def test_recurrent_macs_are_those_of_cells_alone_not_of_a_tied_or_dense_output():
+    words = keras.Input((None,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(50, 6)
+    x = layers.Bidirectional(layers.GRU(5, return_sequences=True), name="both")(embedding(words))
+    x = keras_iss.layers.RHN(6, depth=2, return_sequences=True, name="rhn")(layers.Dense(7, name="dense")(x))
+    cost = keras_iss.trace(keras.Model(words, embedding(x, reverse=True))).cost
+    both, rhn = 2 * 3 * 5 * (6 + 5), 2 * 6 * (7 + 2 * 6)
+    assert cost.recurrent_macs() == both + rhn
+    assert cost.macs() == both + rhn + 10 * 7 + 6 * 50
+    assert cost.measure("recurrent_macs", {"rhn": 3, "embedding": 3}) < both + rhn
+    feedforward = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    feedforward.compile("sgd", "mse")
+    pruning = keras_iss.callbacks.ISSPruning(target=0.5, metric="recurrent_macs", structures=["dense"])
+    with pytest.raises(ValueError, match="at most 0.000 is removed"):
+        pruning.set_model(feedforward)
+
+
 def test_measure_refuses_a_metric_that_is_not_there():
     cost = CostModel(
         weights=(WeightCost(shape=(3, 4), uses=1, widths=((1, "s", 2),)),),

@@ -1,0 +1,376 @@
+"""The language models' example, on a small made-up text in the Penn Treebank's form; on the real one where it is at hand."""
+
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from ptb_lm import answer, data, main, measure, model, plans, train
+from ptb_lm.perplexity import Scorer
+
+import keras_iss
+
+SUBJECTS, VERBS = ("the dog", "a cat", "the N men"), ("sees", "sold", "wants")
+OBJECTS = ("a house", "the <unk> share", "N dollars")
+TINY = model.Network(vocabulary=7, embedding=4, units=(5, 3), initial=0.5)
+
+
+def sentences(count, seed):
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(part) for part in (SUBJECTS, VERBS, OBJECTS)) for _ in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The three files, each line between blanks as in the Penn Treebank's."""
+    for seed, (part, count) in enumerate({"train": 400, "valid": 40, "test": 40}.items()):
+        lines = "".join(f" {sentence} \n" for sentence in sentences(count, seed))
+        (tmp_path / data.name(part)).write_text(lines)
+    return tmp_path
+
+
+# --- the text
+
+
+def test_words_are_numbered_by_frequency_and_every_line_ends(folder):
+    corpus = data.read(folder, other_text=True)
+    text = [corpus.words[number] for number in corpus.valid]
+    assert " ".join(text).split(" <eos>")[:-1] == [
+        ("" if n == 0 else " ") + sentence for n, sentence in enumerate(sentences(40, 1))
+    ]
+    counts = np.bincount(corpus.train)
+    assert (np.diff(counts) <= 0).all()
+    assert corpus.train.dtype == np.int32
+
+
+def test_a_word_that_training_lacks_is_unknown(folder):
+    (folder / "ptb.test.txt").write_text(" the zebra sees \n")
+    corpus = data.read(folder, other_text=True)
+    assert [corpus.words[number] for number in corpus.test] == ["the", "<unk>", "sees", "<eos>"]
+
+
+def without_unknown(folder):
+    for part in data.PARTS:
+        path = folder / data.name(part)
+        path.write_text(path.read_text().replace("<unk>", "big"))
+    (folder / "ptb.valid.txt").write_text(" the zebra sees \n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "ptb.test.txt").unlink(), r"ptb.test.txt is missing. Fetch it from https"),
+        (
+            lambda f: (f / "ptb.train.txt").write_text(" the dog \n a c"),
+            "ptb.train.txt is empty or truncated",
+        ),
+        (lambda f: (f / "ptb.valid.txt").write_bytes(b" the \xff\n"), "ptb.valid.txt isn't text: byte 5"),
+        (lambda f: (f / "ptb.valid.txt").write_text(" a \n the <eos>\n"), "valid.txt, line 2, has <eos>"),
+        (without_unknown, "ptb.valid.txt has the word 'zebra', which isn't in ptb.train.txt"),
+    ],
+)
+def test_a_spoiled_file_is_refused_with_what_is_wrong(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(data.TextError, match=message):
+        data.read(folder, other_text=True)
+
+
+def test_a_text_of_another_length_is_refused_unless_it_is_asked_for(folder):
+    with pytest.raises(data.TextError, match=r"train.txt has [\d,]+ words. Expected 887,521: .*--other-text"):
+        data.read(folder)
+
+
+def test_the_files_are_found_by_argument_and_by_environment(folder, tmp_path, monkeypatch):
+    inner = tmp_path / "data" / "ptb"
+    inner.mkdir(parents=True)
+    for part in data.PARTS:
+        shutil.copy(folder / data.name(part), inner)
+    assert data.find(inner) == data.find(tmp_path / "data") == inner
+    monkeypatch.setenv("KERAS_ISS_DATA", str(tmp_path / "data"))
+    assert data.find(None) == inner
+    (inner / "ptb.valid.txt").unlink()
+    with pytest.raises(data.TextError, match=r"No ptb.valid.txt in .*data/ptb. Expected all three files"):
+        data.find(tmp_path / "data")
+
+
+def test_offline_the_download_fails_with_the_address_and_the_mend(monkeypatch):
+    def unreachable(name, origin, **how):
+        raise Exception(f"URL fetch failure on {origin}: None -- Name or service not known")
+
+    monkeypatch.delenv("KERAS_ISS_DATA", raising=False)
+    monkeypatch.setattr(keras.utils, "get_file", unreachable)
+    with pytest.raises(data.TextError, match=r"ptb.train.txt can't be downloaded.*--data or KERAS_ISS_DATA"):
+        data.find(None)
+
+
+def test_a_user_sees_one_line_and_exit_code_2(tmp_path, capsys):
+    assert main.main(["--small", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: No ptb.train.txt, ptb.valid.txt, ptb.test.txt in ")
+    assert answer.main([str(tmp_path / "no.tflite"), "a"]) == 2
+    assert "no.tflite isn't there" in capsys.readouterr().err
+
+
+def test_a_row_of_a_batch_goes_on_where_the_row_before_ended_and_targets_are_one_word_ahead():
+    x, y = data.streams(np.arange(100), batch=3, steps=4)
+    assert x.shape == y.shape == (8 * 3, 4)
+    for row, start in enumerate((0, 33, 66)):
+        np.testing.assert_array_equal(x[row::3].ravel(), np.arange(start, start + 32))
+        np.testing.assert_array_equal(y[row::3].ravel(), np.arange(start, start + 32) + 1)
+    with pytest.raises(data.TextError, match="has 14 words. Expected at least 15"):
+        data.streams(np.arange(14), batch=3, steps=4)
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(1, 7), (3, 4), (1, 1000)])
+def test_the_whole_text_is_predicted_once(batch, steps):
+    x, y, weights = data.whole(np.arange(100), batch, steps)
+    kept = weights.astype(bool)
+    assert set(weights.ravel()) <= {0.0, 1.0}
+    assert sorted(y[kept]) == list(range(1, 100))
+    np.testing.assert_array_equal(x[kept], y[kept] - 1)
+    assert x.shape[1] <= steps
+
+
+# --- perplexity
+
+
+def by_hand(network, ids):
+    """-log p of every word but the first, by numpy, all in one go from a state of 0."""
+    weights = {v.path: keras.ops.convert_to_numpy(v).astype("float64") for v in network.trainable_variables}
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+
+    x = weights["embedding/embeddings"][ids[:-1]]
+    for name in ("lstm_1", "lstm_2"):
+        kernel, recurrent, bias = (
+            weights[f"{name}/lstm_cell/{w}"] for w in ("kernel", "recurrent_kernel", "bias")
+        )
+        h = c = np.zeros(len(recurrent))
+        outputs = []
+        for step in x:
+            i, f, g, o = np.split(step @ kernel + h @ recurrent + bias, 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            outputs.append(h)
+        x = np.stack(outputs)
+    logits = x @ weights["logits/kernel"] + weights["logits/bias"]
+    chosen = logits[np.arange(len(x)), ids[1:]]
+    return np.log(np.exp(logits).sum(-1)) - chosen
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_perplexity_is_that_of_a_plain_computation_with_the_state_carried(streams):
+    ids = np.random.default_rng(0).integers(0, 7, 60).astype("int32")
+    trained = model.build(TINY, 2, 4, stateful=True)  # of another batch than the scorer's
+    for variable in trained.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(size=variable.shape))
+    scorer = Scorer(TINY, ids, streams, steps=8)
+    parts = [ids[p[0] : p[-1] + 2] for p in np.array_split(np.arange(59), streams)]
+    expected = np.exp(np.concatenate([by_hand(trained, part) for part in parts]).mean())
+    assert scorer(trained) == pytest.approx(expected, rel=1e-5)
+    assert scorer(trained) == pytest.approx(expected, rel=1e-5)  # nothing is left of the first time
+    assert abs(expected - np.exp(by_hand(trained, ids).mean())) / expected < (1e-9 if streams == 1 else 0.5)
+
+
+# --- plans
+
+
+def test_published_figures_against_summed_losses_become_those_against_means():
+    small, large = (plans.STARTS[size]["baseline"].recipe for size in ("small", "large"))
+    assert (small.rate, small.clip, small.epochs) == (20.0, 0.25, 13)
+    assert [small.rate_in(epoch) for epoch in (0, 3, 4, 12)] == [20.0, 20.0, 10.0, 20 * 0.5**9]
+    assert (large.rate, large.clip) == (35.0, pytest.approx(10 / 35))
+    assert large.rate_in(14) == pytest.approx(35 / 1.15)
+    assert pytest.approx(7.0e-5) == plans.PAPERS_LAMBDA
+
+
+def finished_iss(**network):
+    network = dataclasses.replace(plans.STARTS["small"]["start"].network, **network)
+    recipe = dataclasses.replace(plans.STARTS["small"]["start"].recipe, epochs=5)
+    return {
+        "model": "iss",
+        "network": json.loads(json.dumps(dataclasses.asdict(network))),
+        "recipe": dataclasses.asdict(recipe),
+        "sizes": {"parameters": 6_000_000},
+    }
+
+
+def test_direct_has_the_sizes_dropout_and_recipe_that_iss_had_and_embedding_half_the_parameters():
+    iss = finished_iss(units=(120, 200), dropout=0.3)
+    direct = plans.pick("direct", "small", 10_000, finished=[iss])
+    assert (direct.network.units, direct.network.dropout, direct.recipe.epochs) == ((120, 200), 0.3, 5)
+    assert direct.pruning is None
+    start = 10_000 * 400 + 2 * 4 * 400 * (800 + 1) + 401 * 10_000
+    removed = plans.pick("iss_embedding", "small", 10_000, finished=[iss]).pruning.arguments["target"]
+    assert start * (1 - removed) == pytest.approx(3_000_000, rel=1e-3)
+    for name in ("direct", "iss_embedding"):
+        with pytest.raises(plans.PlanError, match=f"{name} takes its size from the result of iss"):
+            plans.pick(name, "small", 10_000)
+
+
+@pytest.mark.parametrize("size", plans.SIZES)
+@pytest.mark.parametrize("name", plans.MODELS)
+def test_every_plan_prunes_within_its_epochs_also_when_they_are_fewer(size, name):
+    for epochs in (None, 3):
+        plan = plans.pick(name, size, 10_000, plans.Changes(epochs, removed=0.5), [finished_iss()])
+        if plan.pruning:
+            phases = [plan.pruning.arguments[f"{p}_epochs"] for p in ("warmup", "ramp", "finetune")]
+            assert sum(phases) == plan.pruning.epochs <= plan.recipe.epochs
+
+
+def test_embeddings_and_layers_lose_units_where_both_kinds_may():
+    plan = plans.pick("iss_embedding", "smoke", 50, plans.Changes(removed=0.5))
+    built = model.build(plan.network, 2, 3, stateful=True)
+    train.compile_model(built, plan.recipe)
+    callback = plan.pruning.callback(built)
+    callback.set_model(built)
+    assert {s.name for s in built.optimizer.structures} == {"embedding", "lstm_1", "lstm_2"}
+
+
+# --- training
+
+
+class StoppedError(Exception):
+    pass
+
+
+def learned(corpus, folder, monkeypatch, stop=None):
+    """The result of a whole training, or of one that stops after so many epochs."""
+    recipe = train.Recipe(epochs=4, constant=3, rate=10.0, batch=5, steps=10)
+    network = model.Network(vocabulary=len(corpus.words), embedding=6, units=(8, 8), initial=0.4, dropout=0.2)
+    pruning = plans.Pruning(
+        2,
+        {
+            "target": 0.5,
+            "metric": "recurrent_macs",
+            "warmup_epochs": 1,
+            "ramp_epochs": 1,
+            "finetune_epochs": 0,
+        },
+    )
+    begin = train.Epoch.on_epoch_begin
+
+    def stopping(self, epoch, logs=None):
+        if epoch == stop:
+            raise StoppedError
+        begin(self, epoch, logs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Epoch, "on_epoch_begin", stopping)
+        return main.learn(plans.Plan(network, recipe, pruning), corpus, 0, folder)
+
+
+def test_a_training_that_stopped_twice_is_the_uninterrupted_one(folder, monkeypatch):
+    corpus = data.read(folder, other_text=True)
+    whole, network, curve = learned(corpus, folder / "whole", monkeypatch)
+    for stop in (1, 3):  # while units go, and after they are stripped
+        with pytest.raises(StoppedError):
+            learned(corpus, folder / "part", monkeypatch, stop)
+    resumed, same, pieced = learned(corpus, folder / "part", monkeypatch)
+    assert [row["epoch"] for row in pieced] == [1, 2, 3, 4]
+    assert network == same
+    assert sum(network.units) < 16
+    for key in ("train", "valid", "rate"):
+        np.testing.assert_allclose([r[key] for r in pieced], [r[key] for r in curve], rtol=1e-4)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    size = measure.sizes(resumed)
+    first, second = network.units
+    assert size["recurrent_macs"] == 4 * first * (6 + first) + 4 * second * (first + second)
+    assert size["recurrent_macs"] <= 0.5 * (4 * 8 * 14 + 4 * 8 * 16)
+    assert size["parameters"] == whole.count_params()
+
+
+# --- the whole run
+
+REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+real = pytest.mark.skipif(
+    not (REAL / "ptb" / "ptb.train.txt").is_file(), reason="the Penn Treebank isn't here"
+)
+
+
+@real
+def test_the_real_text_has_its_published_size():
+    corpus = data.read(data.find(REAL))
+    assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == (929_589, 73_760, 82_430)
+    assert (len(corpus.words), corpus.words[0]) == (10_000, "the")
+    x, _ = data.streams(corpus.train, 20, 20)
+    assert len(x) == 2323 * 20  # steps of an epoch of the small model, as published logs have it
+    assert (
+        len(corpus.sliced(300).valid) == np.flatnonzero(corpus.valid == corpus.words.index("<eos>"))[59] + 1
+    )
+
+
+def runs(folder, output, capsys, *more):
+    asked = ["--smoke", "--data", str(folder), "--output", str(output), *more]
+    assert main.main(asked) == 0
+    shown = capsys.readouterr().out
+    for result in measure.collect(output):
+        kept = result["files"]["stream float32"]
+        told = answer.LanguageModel(output / kept["file"])
+        lines = ["the men sold N dollars", "the dog"]
+        numbers = [told.numbers[word] for line in lines for word in (*line.split(), "<eos>")]
+        ids = np.array([told.numbers["<eos>"], *numbers], "int32")
+        network = result["network"] | {"units": tuple(result["network"]["units"])}
+        trained = keras.models.load_model(output / f"{result['model']}-seed0.keras", compile=False)
+        expected = Scorer(model.Network(**network), ids)(trained)
+        assert answer.perplexity(told, lines) == pytest.approx(expected, rel=1e-3)
+        assert len(told.words) == network["vocabulary"]
+    return asked, shown
+
+
+def test_the_whole_run_trains_strips_exports_and_goes_on_with_a_sentence(folder, capsys):
+    asked, shown = runs(folder, folder / "out", capsys, "--other-text")
+    (result,) = measure.collect(folder / "out")
+    assert len(result["curve"]) == 4
+    assert result["curve"][0]["iss_removed"] == 0
+    assert result["perplexity"]["test"] < 8  # of 12 words; what may follow is one of three
+    assert result["sizes"]["recurrent_macs"] <= 0.4 * 4 * 2 * 32 * 64
+    assert "the company said |" in shown
+    assert main.main(asked) == 0
+    assert "is there already" in capsys.readouterr().out
+
+
+@real
+@pytest.mark.skipif("PTB_FULL" not in os.environ, reason="takes a minute; set PTB_FULL=1")
+def test_the_smoke_run_on_the_real_text(tmp_path, capsys):
+    started = time.time()
+    runs(data.find(REAL), tmp_path, capsys)
+    (iss,) = measure.collect(tmp_path)
+    assert iss["perplexity"]["valid"] < 2000
+    print(f"{time.time() - started:.0f} s")
+
+
+# --- full size
+
+
+@pytest.mark.skipif("PTB_FULL" not in os.environ, reason="takes minutes; set PTB_FULL=1")
+@pytest.mark.parametrize(
+    ("name", "size"), [("baseline", "medium"), ("baseline", "large"), ("iss", "large"), ("rhn", "large")]
+)
+def test_one_step_at_full_size(name, size):
+    plan = plans.pick(name, size, 10_000)
+    recipe = plan.recipe
+    built = model.build(plan.network, recipe.batch, recipe.steps, stateful=True)
+    train.compile_model(built, recipe)
+    if plan.pruning:
+        plan.pruning.callback(built).set_model(built)
+    ids = np.random.default_rng(0).integers(0, 10_000, recipe.batch * (recipe.steps + 1)).astype("int32")
+    x, y = data.streams(ids, recipe.batch, recipe.steps)
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        loss = float(built.train_on_batch(x, y))
+        seconds.append(time.perf_counter() - begin)
+    assert loss == pytest.approx(np.log(10_000), rel=0.1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"\n{name} {size}: {keras_iss.report(built).parameters:,} parameters, first step {seconds[0]:.1f} s, "
+        f"second {seconds[1]:.2f} s, at most {peak:,.0f} MB so far"
+    )
