@@ -1,4 +1,4 @@
-"""Flatten, Reshape, Permute, RepeatVector, pooling over time: layers that move units about."""
+"""Flatten, Reshape, Permute, RepeatVector, pooling and sums over time: what moves units about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from keras_iss.calls import Call
-from keras_iss.registry import register
+from keras_iss.registry import operations, register
 from keras_iss.units import Placement, Signal
 
 
@@ -109,6 +109,17 @@ def _over_time(call: Call) -> Any:
     return signal.passed()
 
 
+def _reduced(call: Call) -> Signal | None:
+    """`ops.sum(x, axis=1)` and the like: 0 where the unit is 0 at every step."""
+    signal, axes = call.inputs[0], call.layer.axis
+    axes = [axes] if isinstance(axes, int) else axes or range(len(signal.shape))
+    kept = {a - len(signal.shape) if a >= 0 else a for a in axes}.isdisjoint({-1})
+    if not kept or any(p.axis != -1 for p in signal.placements):
+        call.pins([signal], f"{call.name} puts its units together")
+        return None
+    return signal.passed()
+
+
 register(layers.Flatten, _reshaped)
 register(layers.Reshape, _reshaped)
 register(layers.Permute, _permute)
@@ -117,3 +128,5 @@ for _class in (
     layers.MaxPooling1D, layers.UpSampling1D, layers.ZeroPadding1D, layers.Cropping1D,
 ):  # fmt: skip
     register(_class, _over_time)
+for _name in ("Sum", "Mean", "Max", "Min"):
+    operations[_name] = _reduced

@@ -71,6 +71,11 @@ def _one_number_for_all(n):
     return keras.Model(x, layers.Dense(2)(y))
 
 
+def _summed_up(n):
+    x = keras.Input((STEPS, FEATURES))
+    return keras.Model(x, layers.Dense(2)(ops.cumsum(lstm(n)(x), axis=-1)))
+
+
 PINNED = {
     "output of the model": (_output, "output"),
     "mean over units": (
@@ -90,7 +95,8 @@ PINNED = {
     "reshape across units": (lambda n: chain(lstm(n), layers.Reshape((2 * n, 2))), "spreads"),
     "taken by index": (_taken_by_index, "index"),
     "layer that isn't known": (lambda n: chain(lstm(n), Mean()), "keras_iss.register"),
-    "operation that isn't known": (_one_number_for_all, "isn't known"),
+    "mean over units by an operation": (_one_number_for_all, "puts its units together"),
+    "operation that isn't known": (_summed_up, "isn't known"),
     "added to an input": (_residual, "merges"),
     "beside an input in time": (_beside_in_time, "beside"),
     "initial state from outside": (_states_are_inputs, "initial state"),

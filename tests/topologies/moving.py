@@ -248,6 +248,21 @@ def units_are_masked_with_another_value():
     return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.Masking(-1.0))
 
 
+@topology({"a": Units(4), "b": Units(4), "c": Units(3)}, {"over_units": "puts its units together", **OUT})
+def reductions_over_time():
+    x = sequence()
+    a, b = (layers.LSTM(4, return_sequences=True, name=name)(x) for name in "ab")
+    c = layers.LSTM(3, return_sequences=True, name="c")(x)
+    over_units = layers.LSTM(4, return_sequences=True, name="over_units")(x)
+    rows = [
+        ops.sum(a, axis=1),
+        ops.max(b, axis=-2),
+        ops.mean(c, axis=(1,)),
+        ops.sum(over_units, axis=(1, 2))[:, None],
+    ]
+    return keras.Model(x, out()(ops.concatenate(rows, axis=-1)))
+
+
 @keras.saving.register_keras_serializable("keras_iss_tests")
 class Halve(layers.Layer):
     """Taught: units pass through."""

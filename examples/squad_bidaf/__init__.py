@@ -1,0 +1,1 @@
+"""Question answering on SQuAD with BiDAF: train it, make it smaller, export it, ask it."""
