@@ -1,0 +1,128 @@
+"""What a model weighs: parameters, multiply-adds, files, latency; and the table of all results."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_iss
+import tflite_export
+from captioning import tell
+from captioning.data import Images, Vocabulary
+from captioning.model import recurrent_layers
+from captioning.scoring import Scorer
+
+
+def sizes(model: keras.Model) -> dict[str, int]:
+    """Parameters, stored and not zero, of the model and of its recurrent layers; multiply-adds per word."""
+    every = [keras.ops.convert_to_numpy(v) for v in model.trainable_weights]
+    layers = recurrent_layers(model)
+    recurrent = [keras.ops.convert_to_numpy(v) for layer in layers for v in layer.trainable_weights]
+    zeros = sum(v.size - np.count_nonzero(v) for v in recurrent if v.ndim > 1)
+    macs = keras_iss.report(model.get_layer("tell")).macs
+    found = {
+        "parameters": sum(v.size for v in every),
+        "nonzero": sum(np.count_nonzero(v) for v in every),
+        "recurrent_parameters": sum(v.size for v in recurrent),
+        "recurrent_nonzero": sum(np.count_nonzero(v) for v in recurrent),
+        "macs_per_word": macs,
+        "macs_per_word_nonzero": macs - zeros,
+    }
+    return {name: int(value) for name, value in found.items()}
+
+
+def export(
+    model: keras.Model, stem: Path, recipes: Sequence[str | None], test: Images, vocabulary: Vocabulary
+) -> dict[str, dict]:
+    """Writes two files per quantization beside `stem`, "look" and the streaming "tell", and scores what they tell.
+
+    Returns:
+        Quantization -> the file of "tell", the bytes of both, and the CIDEr of greedy captions of the test set.
+    """
+    found, scorer = {}, Scorer(test.captions)
+    for quantize in recipes:
+        name = quantize or "float32"
+        path = stem.with_name(f"{stem.name}.{name}.tflite")
+        looked_with = None if quantize == "sparse" else quantize  # the projection isn't sparse
+        look = tflite_export.export(model.get_layer("look"), tell.look_beside(path), quantize=looked_with)
+        told = tflite_export.export(model.get_layer("tell"), path, quantize=quantize, streaming=True)
+        captions = tell.captions(tell.FileTeller(path), test.features)
+        cider = scorer.cider([vocabulary.decode(numbers) for numbers in captions])
+        sized = {"bytes": told.size_bytes, "look_bytes": look.size_bytes}
+        found[name] = {"file": path.name, **sized, "CIDEr_greedy": cider}
+    return found
+
+
+def latency(
+    folder: Path, results: Sequence[Mapping], features: np.ndarray, runs: int = 200
+) -> dict[str, dict]:
+    """Median milliseconds, one thread, the files taking turns: for a word, and for a whole greedy caption.
+
+    Args:
+        folder: Where the files lie.
+        results: Whose files.
+        features: (images, width) of images to tell about.
+        runs: Words to time.
+
+    Returns:
+        File -> {"ms_per_word", "ms_per_caption"}.
+    """
+    names = [kept["file"] for result in results for kept in result["files"].values()]
+    report = tflite_export.benchmark(
+        [folder / name for name in names], threads=1, runs=runs, signature="step"
+    )
+    words = {Path(row.path).name: row.median_ms for row in report.rows}
+    tellers = {name: tell.FileTeller(folder / name) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for image in features:
+        for name, teller in tellers.items():
+            started = time.perf_counter()
+            tell.greedy(teller, image[None])
+            taken[name].append(1000 * (time.perf_counter() - started))
+    return {
+        name: {"ms_per_word": words[name], "ms_per_caption": float(np.median(taken[name]))} for name in names
+    }
+
+
+def table(results: Sequence[Mapping]) -> str:
+    """A line of Markdown per result."""
+    lines = [
+        "| model | seed | recurrent parameters, stored / not zero | all parameters | multiply-adds per word |"
+        " file kB | ms per word | ms per caption | CIDEr greedy / beam | BLEU-4 | METEOR | ROUGE-L |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        size, files, test = r["sizes"], list(r["files"].values()), r["test"]
+        cells = [
+            r["model"],
+            str(r["seed"]),
+            *(
+                f"{size[stored]:,} / {size[kept]:,}"
+                for stored, kept in (
+                    ("recurrent_parameters", "recurrent_nonzero"),
+                    ("parameters", "nonzero"),
+                    ("macs_per_word", "macs_per_word_nonzero"),
+                )
+            ),
+            " / ".join(f"{kept['bytes'] / 1024:,.0f}" for kept in files),
+            " / ".join(f"{kept['ms_per_word']:.2f}" for kept in files if "ms_per_word" in kept) or "–",
+            " / ".join(f"{kept['ms_per_caption']:.1f}" for kept in files if "ms_per_caption" in kept) or "–",
+            f"{test['greedy']['CIDEr']:.3f} / {test['beam']['CIDEr']:.3f}",
+            *(
+                f"{test['beam'][m]:.3f}" if m in test["beam"] else "–"
+                for m in ("BLEU-4", "METEOR", "ROUGE-L")
+            ),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def collect(folder: Path) -> list[dict]:
+    """All results in a folder, by model and seed."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
+    return sorted(found, key=lambda r: (r["model"], r["seed"]))

@@ -1,0 +1,530 @@
+"""The captioning example, on a small made-up set in Flickr8k's files; on a slice of the real one where it is at hand."""
+
+import itertools
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("pycocoevalcap", reason="pip install 'keras-iss[captions]'")
+
+from captioning import data, main, measure, model, page, plans, scoring, tell, train
+from captioning.batches import Batches
+from captioning.data import LOOK, STOP, DataError, Vocabulary
+
+COLOURS, ANIMALS, PLACES = ("black", "brown", "white"), ("cat", "dog", "horse"), ("Grass", "sand", "snow")
+THINGS = list(itertools.product(COLOURS, ANIMALS, PLACES))
+TINY = model.Network(embedding=12, units=16, dropout=0.1)
+DEEP = model.Network(embedding=12, units=9, layers=2)
+
+
+def described(thing):
+    """Five captions of an animal of a colour at a place, the longest longer than any that is learned whole."""
+    colour, animal, place = thing
+    return [
+        f"A {colour} {animal} is on the {place} .",
+        f"A {colour} {animal} on {place} !",
+        f"The {animal} is {colour} , on {place}",
+        f"{colour} {animal}",
+        f"A {colour} {animal} runs " + "and runs " * 9 + f"on the {place} .",
+    ]
+
+
+def write(folder):
+    """54 images, two of each thing; what is on one can be told from its features."""
+    random = np.random.default_rng(0)
+    parts = {"train": THINGS * 2, "dev": THINGS[::3], "test": THINGS[1::3]}
+    names, features, lines = [], [], []
+    for part, things in parts.items():
+        mine = [f"{part}_{n}.jpg" for n in range(len(things))]
+        (folder / f"{part}Images_filtered.txt").write_text("\n".join(mine) + "\n")
+        for name, thing in zip(mine, things, strict=True):
+            hot = [float(kind in thing) for kind in (*COLOURS, *ANIMALS, *PLACES)]
+            features.append(np.array(hot) + 0.1 * random.random(9))
+            lines += [f"{name}#{n}\t{caption}\n" for n, caption in enumerate(described(thing))]
+        names += mine
+    (folder / data.CAPTIONS).write_text("".join(lines))
+    np.savez(folder / data.FEATURES, names=np.array(names), features=np.array(features, "float16"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("things"))
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    return data.read(folder)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(images):
+    return Vocabulary.of(images["train"].captions, 5)
+
+
+# --- the data
+
+
+def test_the_files_are_read_with_words_in_lower_case_and_without_punctuation(images):
+    assert {part: len(images[part]) for part in images} == {"train": 54, "dev": 9, "test": 9}
+    assert images["train"].features.shape == (54, 9)
+    assert images["train"].features.dtype == np.float32
+    assert images["test"].names[0] == "test_0.jpg"
+    assert images["test"].captions[0][:2] == (
+        ("a", "black", "cat", "is", "on", "the", "sand"),
+        ("a", "black", "cat", "on", "sand"),
+    )
+
+
+def test_words_that_are_rare_are_left_out_and_numbers_stop_at_stop(vocabulary):
+    assert Vocabulary.of([[("a", "b", "a"), ("a", "c")]], 2).words == ("a",)
+    numbers = vocabulary.encode(("a", "purple", "dog"))
+    assert len(numbers) == 2
+    assert min(numbers) > STOP
+    assert vocabulary.decode([*numbers, STOP, *numbers]) == "a dog"
+
+
+def test_a_vocabulary_is_the_same_after_saving_and_a_missing_one_is_named(vocabulary, tmp_path):
+    vocabulary.save(tmp_path / "words.json")
+    assert Vocabulary.load(tmp_path / "words.json") == vocabulary
+    with pytest.raises(
+        DataError, match=r"words of the model can't be read from .*none.json.*keep the two together"
+    ):
+        Vocabulary.load(tmp_path / "none.json")
+
+
+def without_captions(folder):
+    (folder / data.CAPTIONS).unlink()
+
+
+def with_too_few_names(folder):
+    with np.load(folder / data.FEATURES) as file:
+        names, features = file["names"], file["features"]
+    np.savez(folder / data.FEATURES, names=names[:-1], features=features)
+
+
+def with_other_arrays(folder):
+    np.savez(folder / data.FEATURES, images=np.zeros(3))
+
+
+def with_nan(folder):
+    with np.load(folder / data.FEATURES) as file:
+        names, features = file["names"], file["features"].copy()
+    features[3, 2] = np.nan
+    np.savez(folder / data.FEATURES, names=names, features=features)
+
+
+def with_half_a_file(folder):
+    path = folder / data.FEATURES
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def with_an_image_nobody_described(folder):
+    path = folder / data.CAPTIONS
+    path.write_text("".join(line for line in path.open() if not line.startswith("dev_3.jpg#")))
+
+
+def with_an_unknown_image(folder):
+    with (folder / "testImages_filtered.txt").open("a") as file:
+        file.write("nobody.jpg\n")
+
+
+def with_an_empty_list(folder):
+    (folder / "trainImages_filtered.txt").write_text("\n")
+
+
+def with_a_line_without_tab(folder):
+    with (folder / data.CAPTIONS).open("a") as file:
+        file.write("train_0.jpg#5 A cat .\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            without_captions,
+            r"captions_filtered.token.txt can't be read .* Expected a folder .* with features.npz",
+        ),
+        (with_too_few_names, r"of as many images. Received: names \(71,\), features \(72, 9\)"),
+        (with_other_arrays, "features.npz can't be read .* Expected an .npz file with the arrays 'names'"),
+        (with_nan, "expected finite features"),
+        (with_half_a_file, "features.npz can't be read"),
+        (
+            with_an_image_nobody_described,
+            "devImages_filtered.txt names 1 .* without a caption .*, dev_3.jpg for one. Add one, or take",
+        ),
+        (with_an_unknown_image, "testImages_filtered.txt names 1 .* without features .*, nobody.jpg for one"),
+        (with_an_empty_list, "trainImages_filtered.txt is empty"),
+        (
+            with_a_line_without_tab,
+            "line 361: expected 'IMAGE#N', a tab, a caption. Received: 'train_0.jpg#5 A cat .'",
+        ),
+    ],
+)
+def test_spoiled_data_are_refused_with_what_is_wrong(tmp_path, spoil, message):
+    write(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(DataError, match=message):
+        data.read(tmp_path)
+
+
+def test_data_are_found_by_argument_and_by_environment(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "flickr8k")
+    assert data.find(tmp_path) == data.find(tmp_path / "flickr8k") == tmp_path / "flickr8k"
+    monkeypatch.setenv("KERAS_ISS_DATA", str(tmp_path))
+    assert data.find(None) == tmp_path / "flickr8k"
+    monkeypatch.delenv("KERAS_ISS_DATA")
+    with pytest.raises(DataError, match="name their folder with --data or KERAS_ISS_DATA"):
+        data.find(None)
+
+
+def test_a_user_sees_one_line_and_exit_code_2(tmp_path, capsys):
+    assert main.main(["train", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: No features.npz in ")
+    assert shown.count("\n") == 1
+
+
+# --- batches
+
+
+def test_outputs_are_the_next_words_and_what_is_padded_counts_nothing(images, vocabulary):
+    batches = Batches(images["train"], vocabulary, 16)
+    seen = set()
+    for index in range(len(batches)):
+        x, y = batches[index]
+        assert x["image"].shape == (16, 9)
+        assert x["word"].shape == y.shape
+        for image, word, output in zip(x["image"], x["word"], y, strict=True):
+            said = [int(n) for n in output if n != LOOK]
+            if not said:  # fills a batch up
+                continue
+            assert list(word[: len(said) + 1]) == [LOOK, STOP, *said[:-1]]
+            assert not word[len(said) + 1 :].any()
+            whole = said[-1] == STOP
+            assert whole or len(said) == batches.outputs.shape[1] - 1
+            row = int(np.flatnonzero((images["train"].features == image).all(1))[0])
+            text = vocabulary.decode(said)
+            assert any(
+                " ".join(c).startswith(text) and (not whole or " ".join(c) == text)
+                for c in images["train"].captions[row]
+            )
+            seen.add((row, text))
+    assert len(seen) == 54 * 5
+
+
+def test_an_epochs_batches_depend_on_seed_and_number_only(images, vocabulary):
+    def epoch(number, seed=1):
+        batches = Batches(images["train"], vocabulary, 16, seed)
+        batches.begin(number)
+        return [batches[i][1] for i in range(len(batches))]
+
+    once = epoch(3)
+    assert all(np.array_equal(a, b) for a, b in zip(once, epoch(3), strict=True))
+    assert all((y != LOOK).any(1).all() for y in once)
+    for other in (epoch(4), epoch(3, seed=2)):
+        assert not all(np.array_equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+# --- telling
+
+
+class Table:
+    """Says words by a table of probabilities after each word; the state counts words."""
+
+    def __init__(self, table):
+        self.logits = np.log(np.asarray(table, "float32") + 1e-9)
+
+    def look(self, features):
+        return [np.zeros((len(features), 1))]
+
+    def step(self, numbers, states):
+        return self.logits[numbers].copy(), [states[0] + 1]
+
+
+def likeliest(table, length):
+    """By trying everything: the caption of at most so many words (then unfinished) with the highest probability."""
+    logits = Table(table).logits
+    logs = logits - np.log(np.exp(logits[:, STOP:]).sum(1, keepdims=True))
+    words = range(STOP + 1, len(table))
+    found = {}
+    for n in range(length + 1):
+        for caption in itertools.product(words, repeat=n):
+            path = [STOP, *caption] + ([STOP] if n < length else [])
+            found[caption] = sum(logs[a, b] for a, b in itertools.pairwise(path))
+    return list(max(found, key=found.__getitem__))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_the_likeliest_caption_of_all(seed):
+    random = np.random.default_rng(seed)
+    table = random.dirichlet(np.full(5, 0.4), size=5)
+    found = tell.beam(Table(table), np.zeros((2, 1)), width=4, limit=4)
+    assert found == [likeliest(table, 4)] * 2
+
+
+def test_beam_finds_what_greedy_misses():
+    table = [[0, 0, 0.5, 0.5], [0, 0, 0.6, 0.4], [0, 0.3, 0.35, 0.35], [0, 0.99, 0.005, 0.005]]
+    assert tell.greedy(Table(table), np.zeros((1, 1)), limit=3)[0][0] == 2
+    assert tell.beam(Table(table), np.zeros((1, 1)), width=2, limit=3) == [[3]]  # 0.4 · 0.99
+
+
+@pytest.mark.parametrize("network", [DEEP, plans.pick("hlstm", "smoke").network])
+def test_word_by_word_the_model_computes_what_it_computes_at_once(network):
+    whole = model.build(network, 9, 8)
+    random = np.random.default_rng(0)
+    features = random.normal(size=(3, 9)).astype("float32")
+    words = np.array([[LOOK, STOP, 3, 5], [LOOK, STOP, 2, 2], [LOOK, STOP, 7, 4]], "int32")
+    logits = whole.predict_on_batch({"image": features, "word": words})
+    teller = tell.KerasTeller(whole)
+    states = teller.look(features)
+    for t in range(4):
+        step, states = teller.step(words[:, t], states)
+        np.testing.assert_allclose(step, logits[:, t], atol=1e-5)
+    blind = whole.predict_on_batch({"image": 0 * features, "word": words})
+    assert np.abs(blind[:, 1:] - logits[:, 1:]).max() > 1e-3
+
+
+# --- scores
+
+
+class Meteor:
+    """In place of METEOR's, whose Java program takes half a minute."""
+
+    def compute_score(self, references, told):
+        return 0.25, []
+
+
+@pytest.mark.parametrize("java", [None, "/usr/bin/java"])
+def test_captions_that_people_gave_score_best_and_meteor_is_there_where_java_is(images, monkeypatch, java):
+    monkeypatch.setattr(scoring.shutil, "which", lambda program: java)
+    monkeypatch.setattr("pycocoevalcap.meteor.meteor.Meteor", Meteor)
+    scorer = scoring.Scorer(images["test"].captions)
+    right = [" ".join(several[0]) for several in images["test"].captions]
+    wrong = right[1:] + right[:1]
+    best, worse = (scorer.all(told) for told in (right, wrong))
+    assert best["BLEU-4"] == pytest.approx(1)
+    assert best["ROUGE-L"] == pytest.approx(1)
+    assert all(worse[name] < best[name] - 0.05 for name in ("CIDEr", "BLEU-4", "ROUGE-L"))
+    assert best.get("METEOR") == (0.25 if java else None)
+    assert scorer.cider(right) == best["CIDEr"]
+    with pytest.raises(ValueError, match="Expected 9, one for each image. Received: 2"):
+        scorer.cider(right[:2])
+
+
+# --- training
+
+
+def test_plans_reach_their_share_within_their_epochs():
+    for name, size in itertools.product(plans.GROWN_AND_PRUNED, ("small", "large", "smoke")):
+        plan = plans.pick(name, size)
+        p = plan.pruning
+        assert p["growth_epochs"] + p["prune_epochs"] < plan.recipe.epochs
+        alive = (1 - 0.5 * 0.9 ** p["growth_epochs"]) * (1 - p["pruning"]) ** p["rounds"]
+        assert alive == pytest.approx(plans.GROWN_AND_PRUNED[name][size == "large"], rel=0.01)
+
+
+class Keep(keras.callbacks.Callback):
+    """Puts aside what a process that ends in the third epoch leaves behind."""
+
+    def __init__(self, source, target):
+        super().__init__()
+        self.source, self.target = source, target
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            shutil.copytree(self.source, self.target)
+
+
+def trained(images, vocabulary, folder, *callbacks):
+    keras.utils.set_random_seed(0)
+    recipe = train.Recipe(epochs=4, batch_size=54, learning_rate=0.01)
+    batches = Batches(images["train"], vocabulary, recipe.batch_size, seed=0)
+    network = model.build(TINY, 9, len(vocabulary))
+    train.compile_model(network, recipe, len(batches))
+    return network, train.train(
+        network, batches, images["dev"], vocabulary, recipe, folder, callbacks=callbacks
+    )
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_and_ends_with_the_best_epoch(
+    images, vocabulary, tmp_path, monkeypatch
+):
+    second = []
+
+    def judge(self, epoch, logs=None):  # the best epoch comes before the interruption
+        logs[train.MONITOR] = [0.3, 0.5, 0.4, 0.1][epoch]
+        if epoch == 1:
+            second.append(self.model.get_weights())
+
+    monkeypatch.setattr(train.Judge, "on_epoch_end", judge)
+    whole, curve = trained(
+        images, vocabulary, tmp_path / "whole", Keep(tmp_path / "whole", tmp_path / "part")
+    )
+    resumed, pieced = trained(images, vocabulary, tmp_path / "part")
+    assert [row["epoch"] for row in pieced] == [1, 2, 3, 4]
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose([r[name] for r in pieced], [r[name] for r in curve], rtol=1e-5)
+    assert curve[-1]["val_loss"] < curve[0]["val_loss"]
+    for a, b, best in zip(whole.get_weights(), resumed.get_weights(), second[0], strict=True):
+        np.testing.assert_array_equal(a, best)
+        np.testing.assert_array_equal(b, best)
+
+
+# --- the whole way
+
+
+class Text(HTMLParser):
+    """The texts of a page, and its outermost elements' balance."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.texts, self.open, self.links = [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        self.texts.append(text)
+
+
+def run(*words):
+    assert main.main([str(word) for word in words]) == 0
+
+
+def test_the_smoke_run_trains_compresses_exports_and_tells(folder, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring.shutil, "which", lambda program: None)  # METEOR takes half a minute
+    monkeypatch.setattr(plans, "SMOKE", plans.dataclasses.replace(plans.SMOKE, epochs=8, learning_rate=0.02))
+    out = tmp_path / "out"
+    asked = ("train", "--smoke", "--data", folder, "--output", out, "--models", "gp_fastest")
+    run(*asked)
+    (result,) = measure.collect(out)
+    assert "--smoke --data DIR --output DIR --models gp_fastest --seed 0" in result["command"]
+    sizes = result["sizes"]
+    (layer,) = model.recurrent_layers(keras.saving.load_model(out / "gp_fastest-seed0.keras", compile=False))
+    units, gates = layer.units, sum(layer.gate_units[0])
+    assert units < 0.5 * 32
+    assert gates < 0.5 * 64
+    products = gates * (32 + 2 * units)
+    assert sizes["recurrent_parameters"] == products + gates + 4 * units  # fewer units, and dense
+    assert sizes["recurrent_nonzero"] > 0.9 * sizes["recurrent_parameters"]
+    assert sizes["macs_per_word"] == products + units * (len(Vocabulary.load(out / "vocabulary.json")))
+    assert result["curve"][-1]["loss"] < result["curve"][0]["loss"] - 0.5
+    assert len(result["captions"]) == 9
+    floats = result["files"]["float32"]
+    assert floats["CIDEr_greedy"] == pytest.approx(result["test"]["greedy"]["CIDEr"], abs=1e-6)
+    assert (out / floats["file"]).stat().st_size == floats["bytes"]
+    capsys.readouterr()
+
+    run(
+        "caption",
+        "--model",
+        out / floats["file"],
+        "--image",
+        *images["test"].names,
+        "--data",
+        folder,
+        "--beam",
+        3,
+    )
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.partition(": ")[2].partition("  (")[0] for line in lines]
+    assert dict(zip(images["test"].names, told, strict=True)) == result["captions"]
+
+    run("report", "--data", folder, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
+    assert "| gp_fastest | 0 | " in capsys.readouterr().out
+    again = measure.collect(out)
+    assert all(
+        kept["ms_per_word"] > 0 < kept["ms_per_caption"] for r in again for kept in r["files"].values()
+    )
+    shown = Text((out / "page.html").read_text())
+    assert not shown.open
+    assert not shown.links  # nothing from elsewhere
+    for image, caption in result["captions"].items():
+        assert image in shown.texts
+        assert caption in shown.texts
+    assert " ".join(images["test"].captions[0][0]) in shown.texts
+
+    run(*asked)
+    assert capsys.readouterr().out.count("is there already") == 1
+
+
+def test_markup_in_a_caption_stays_text(tmp_path):
+    result = {
+        "model": "x",
+        "seed": 0,
+        "images": {"train": 1, "test": 1},
+        "sizes": dict.fromkeys(("recurrent_parameters", "recurrent_nonzero", "macs_per_word_nonzero"), 1),
+        "files": {"float32": {}},
+        "test": {"beam": {"CIDEr": 0.5}},
+        "captions": {"a&b.jpg": "<b>dog"},
+    }
+    shown = Text(page.page(result, result, {"a&b.jpg": (("<i>",),)}))
+    assert {"a&b.jpg", "<b>dog", "<i>"} <= set(shown.texts)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "none.tflite", "--image", "dev_0.jpg"), "No file .*none.look.tflite"),
+        (("--model", "broken.tflite", "--image", "dev_0.jpg"), "broken.look.tflite is no TFLite file"),
+    ],
+)
+def test_a_missing_or_broken_model_is_named(
+    folder, vocabulary, tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    vocabulary.save(tmp_path / "vocabulary.json")
+    for name in ("broken.tflite", "broken.look.tflite"):
+        Path(name).write_bytes(b"not a model")
+    assert main.main(["caption", *words, "--data", str(folder)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_an_unknown_image_is_named(folder):
+    with pytest.raises(
+        DataError, match=r"No image 'nobody.jpg' in .* one of its 72 names, such as train_0.jpg"
+    ):
+        data.feature(folder, "nobody.jpg")
+
+
+REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))
+here = pytest.mark.skipif(not (REAL / "flickr8k" / data.FEATURES).is_file(), reason="Flickr8k isn't here")
+
+
+@here
+def test_the_real_set_has_its_published_size():
+    real = data.read(data.find(REAL))
+    assert {part: len(real[part]) for part in real} == {"train": 6000, "dev": 1000, "test": 1000}
+    assert all(len(several) == 5 for part in real.values() for several in part.captions)
+    assert real["train"].features.shape == (6000, 1280)
+    names = [set(part.names) for part in real.values()]
+    assert not any(a & b for a, b in itertools.combinations(names, 2))
+
+
+@here
+def test_a_slice_of_the_real_set_goes_the_whole_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scoring.shutil, "which", lambda program: None)
+    asked = ("train", "--smoke", "--epochs", 5, "--data", REAL, "--output", tmp_path)
+    run(*asked, "--models", "gp_smallest")
+    (result,) = measure.collect(tmp_path)
+    assert set(result["files"]) == {"float32", "sparse"}
+    alive = result["sizes"]["recurrent_nonzero"] / result["sizes"]["recurrent_parameters"]
+    assert alive < 0.25
+    assert result["curve"][-1]["loss"] < result["curve"][0]["loss"]
+    capsys.readouterr()
+    image = next(iter(result["captions"]))
+    run("caption", "--model", tmp_path / "gp_smallest-seed0.sparse.tflite", "--image", image, "--data", REAL)
+    assert capsys.readouterr().out.startswith(f"{image}: ")
