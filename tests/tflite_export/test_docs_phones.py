@@ -1,4 +1,4 @@
-"""docs/phones.md and the Android project: the Python in them runs, and the way they carry states is right."""
+"""The pages about phones and the Raspberry Pi, the Android project: the Python in them runs, states are carried the right way."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ import tflite_export
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "phones.md").read_text(encoding="utf-8")
+PI = (DOCS / "raspberry_pi.md").read_text(encoding="utf-8")
 KOTLIN = (DOCS / "android/app/src/main/kotlin/example/StreamingModel.kt").read_text(encoding="utf-8")
 
 
@@ -34,7 +35,7 @@ def streamed(tmp_path_factory):
 def test_raspberry_pi_s_program_gives_what_keras_gives(streamed, monkeypatch):
     result, frames, expected = streamed
     monkeypatch.chdir(result.path.parent)
-    (code,) = re.findall(r"```python\n(import numpy.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(r"```python\n(import numpy.*?)```", PI, re.DOTALL)
     shown = []
     exec(code, {"frames": frames, "print": shown.append})
     np.testing.assert_allclose(np.reshape(shown, expected.shape), expected, atol=1e-5)
