@@ -51,7 +51,7 @@ def language_model(folder: Path) -> tuple[keras.Model, np.ndarray, tuple]:
 
     def train() -> keras.Model:
         model = training.build(plan, len(corpus.characters))
-        training.train_dense(model, plan, corpus, seed=0)
+        training.train_dense(model, plan, corpus, 0, training.warm_up(model, plan, corpus, 0))
         return model
 
     return kept(folder / "characters.keras", train), corpus.x[::64], held_out

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from keras_iss.files import written_whole
+
 __all__ = ["run"]
 
 _LIMIT_SECONDS = {False: 480, True: 60}  # by quick
@@ -22,7 +24,7 @@ def run(
 ) -> dict[str, Any]:
     """Runs the whole demo and writes its folder.
 
-    Two trainings from the same start for the same number of steps, one dense, one with `ISSPruning(target=...)`; then
+    Two trainings with the same first epochs and the same number of steps, one dense, one with `ISSPruning(target=...)`; then
     strip, export (Keras's own of the dense model; ours of both), quality of every file on unseen text, and times,
     batch 1, one thread, the files taking turns.
 
@@ -147,12 +149,8 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _summary(results: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import keras
 import keras_iss
 from keras_iss import plots
 from keras_iss.demo import data, measuring, training
+from keras_iss.files import written_whole
 
 
 def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict[str, Any]:
@@ -33,14 +33,14 @@ def work(folder: Path, plan: training.Plan, *, target: float, seed: int) -> dict
     corpus = data.load(limit=plan.windows, validation_limit=plan.validation_windows)
     keras.utils.set_random_seed(seed)
     dense = training.build(plan, len(corpus.characters))
-    start = dense.get_weights()
 
-    with _timed("Training the full model", seconds, "dense_training"):
-        dense_curve = training.train_dense(dense, plan, corpus, seed)
-    pruned = training.build(plan, len(corpus.characters))
-    pruned.set_weights(start)
-    with _timed("Training from the same start while units are removed", seconds, "small_training"):
-        trained = training.train_small(pruned, plan, corpus, seed, target)
+    with _timed("Training the full model: the beginning, for both", seconds, "warm_up"):
+        warm = training.warm_up(dense, plan, corpus, seed)
+        pruned = training.branch(dense)
+    with _timed("Training the full model to the end", seconds, "dense_training"):
+        dense_curve = training.train_dense(dense, plan, corpus, seed, warm)
+    with _timed("Training from the same beginning while units are removed", seconds, "small_training"):
+        trained = training.train_small(pruned, plan, corpus, seed, target, warm)
     small = trained.model
     _save(dense, folder / "dense.keras")
     _save(small, folder / "small.keras")
@@ -93,12 +93,8 @@ def _timed(what: str, seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _save(model: keras.Model, path: Path) -> None:
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-    try:
+    with written_whole(path) as beside:
         model.save(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _plots(

@@ -1,11 +1,14 @@
-"""The demo's two trainings: dense, and from the same start with units removed on the way."""
+"""The demo's two trainings: one beginning, then dense to the end, and the same with units removed on the way."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +26,8 @@ class Plan:
     Attributes:
         units: Hidden units of each of the two LSTM layers.
         embedding: Numbers per character.
-        warmup, ramp, finetune: Epochs of each phase; the dense model trains for as many in all.
+        warmup, ramp, finetune: Epochs of each phase; the dense model trains for as many in all. Nothing is pruned in
+            the warm-up, so both trainings share it.
         batch_size: Windows per step.
         learning_rate: The first one; it falls to 0 along a cosine in both trainings.
         windows, validation_windows: At most so many of each; None for all.
@@ -94,11 +98,26 @@ class Curve:
     removed: list[float] = dataclasses.field(default_factory=list)
 
 
-def train_dense(model: keras.Model, plan: Plan, corpus: Corpus, seed: int) -> Curve:
-    """Trains the whole model."""
+def warm_up(model: keras.Model, plan: Plan, corpus: Corpus, seed: int) -> Curve:
+    """Trains what both trainings begin with."""
     compile_model(model, plan, corpus)
     curve = Curve()
-    _fit(model, plan, corpus, curve, "Dense", seed, range(plan.epochs))
+    _fit(model, plan, corpus, curve, "Both", seed, range(plan.warmup))
+    return curve
+
+
+def branch(model: keras.Model) -> keras.Model:
+    """Another model in the same state, the optimizer's too, to be trained in another way from here."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return keras.models.load_model(path)
+
+
+def train_dense(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, warm: Curve) -> Curve:
+    """Trains the whole model, after `warm_up`, to the end."""
+    curve = copy.deepcopy(warm)
+    _fit(model, plan, corpus, curve, "Dense", seed, range(plan.warmup, plan.epochs))
     return curve
 
 
@@ -119,15 +138,16 @@ class Small:
     kept: dict[str, list[bool]]
 
 
-def train_small(model: keras.Model, plan: Plan, corpus: Corpus, seed: int, target: float) -> Small:
-    """Trains with `ISSPruning`, strips after the ramp, and fine-tunes the small model."""
-    compile_model(model, plan, corpus)
-    curve = Curve()
+def train_small(
+    model: keras.Model, plan: Plan, corpus: Corpus, seed: int, target: float, warm: Curve
+) -> Small:
+    """Trains with `ISSPruning`, after `warm_up`; strips after the ramp, and fine-tunes the small model."""
+    curve = copy.deepcopy(warm)
     pruning = keras_iss.callbacks.ISSPruning(
-        target=target, warmup_epochs=plan.warmup, ramp_epochs=plan.ramp, finetune_epochs=0
+        target=target, warmup_epochs=0, ramp_epochs=plan.ramp, finetune_epochs=0
     )
     pruned = plan.warmup + plan.ramp
-    _fit(model, plan, corpus, curve, "Pruned", seed, range(pruned), [pruning])
+    _fit(model, plan, corpus, curve, "Pruned", seed, range(plan.warmup, pruned), [pruning])
     traced = keras_iss.trace(model)
     kept = {
         s.name: [bool(norm > 0) for norm in traced.norms(s.name)]
