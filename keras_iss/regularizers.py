@@ -12,6 +12,8 @@ from keras import ops
 from keras_iss.structures import Structure, along, scale, spread, squared_norms
 from keras_iss.tracing import Trace, trace
 
+__all__ = ["ISSGroupLasso"]
+
 EPSILON = 1e-8  # the paper's: keeps the square root differentiable at 0
 
 Strength = float | Mapping[str, float]

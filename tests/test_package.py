@@ -15,6 +15,8 @@ import keras_iss
 import tflite_export
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = Path(keras_iss.__file__).parents[1]  # this tree, unless the tests run on an installed wheel
+HOMES = {"keras_iss": INSTALLED, "tflite_export": INSTALLED, "examples": ROOT}
 PUBLIC = {
     "keras_iss": {
         *("trace", "prune", "strip", "report", "register"),
@@ -25,7 +27,7 @@ PUBLIC = {
         *("export", "benchmark", "compare"),
         *("ExportResult", "BenchmarkReport", "CompareReport", "ExportError"),
     },
-    "keras_iss.callbacks": {"GrowAndPrune", "ISSPruning", "SparsityLogger"},
+    "keras_iss.callbacks": {"Backup", "GrowAndPrune", "ISSPruning", "SparsityLogger"},
     "keras_iss.layers": {"HLSTM", "HLSTMCell", "RHN", "RHNCell"},
     "keras_iss.optimizers": {"SparseOptimizer"},
     "keras_iss.regularizers": {"ISSGroupLasso"},
@@ -42,15 +44,20 @@ USES_BOTH = {"keras_iss/__main__.py"}
 
 
 def sources(*folders):
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [path for folder in folders for path in sorted((HOMES[folder] / folder).rglob("*.py"))]
     assert paths
-    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+    return [pytest.param(path, id=relative(path).as_posix()) for path in paths]
+
+
+def relative(path):
+    """Where a source file lies in its package or folder: keras_iss/..., examples/..."""
+    return next(path.relative_to(home) for home in HOMES.values() if home in path.parents)
 
 
 def imports(path, *, everywhere=True):
     """Dotted names that a file imports; `everywhere=False` counts only what runs when the module is imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    folder = path.parent.relative_to(ROOT).parts
+    folder = relative(path).parent.parts
     found = set()
 
     def visit(node):
@@ -82,7 +89,8 @@ def test_no_private_part_of_keras_is_imported(path):
 
 @pytest.mark.parametrize("path", sources("keras_iss"))
 def test_keras_iss_does_not_import_tflite_export(path):
-    if path.relative_to(ROOT).as_posix() in USES_BOTH or (ROOT / "keras_iss/demo") in path.parents:
+    place = relative(path)
+    if place.as_posix() in USES_BOTH or place.parts[1] == "demo":
         assert "tflite_export" not in roots(imports(path, everywhere=False))
     else:
         assert "tflite_export" not in roots(imports(path))

@@ -1,9 +1,4 @@
-"""Grow-and-prune trainings that have to give the same weights on every backend; run as a script, it saves them.
-
-KERAS_BACKEND=jax python growth_scenarios.py OUT.npz
-"""
-
-import sys
+"""Grow-and-prune trainings that have to give the same weights on every backend."""
 
 import keras
 import numpy as np
@@ -65,9 +60,6 @@ def columns(**compiled):
 
 SCENARIOS = {"whole": whole, "columns": columns}
 
-if __name__ == "__main__":
-    results = {}
-    for name, run in SCENARIOS.items():
-        for i, weight in enumerate(run().get_weights()):
-            results[f"{name}|{i}"] = weight
-    np.savez(sys.argv[1], **results)
+
+def everything():
+    return {f"{name}|{i}": w for name, run in SCENARIOS.items() for i, w in enumerate(run().get_weights())}

@@ -1,11 +1,5 @@
 """`ISSPruning` from the user's side: real trainings, their logs, what is left of the model, and resuming."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -14,36 +8,9 @@ import keras_iss
 from keras_iss.callbacks import ISSPruning, SparsityLogger
 from keras_iss.optimizers import SparseOptimizer
 from tests.keras_iss.learning_scenarios import two_layers
+from tests.keras_iss.target_scenarios import SAMPLES, compiled, eager, fit, task
 
-ROOT = Path(keras_iss.__file__).parents[1]
-SAMPLES = 128
-
-
-def task(units=(16, 12)):
-    """Which of three channels is raised: learnable in a few epochs."""
-    generator = np.random.default_rng(0)
-    y = generator.integers(0, 3, SAMPLES)
-    x = (generator.normal(size=(SAMPLES, 8, 3)) + np.eye(3)[y][:, None]).astype("float32")
-    model = keras.Sequential(
-        [
-            keras.Input((8, 3)),
-            keras.layers.SimpleRNN(units[0], return_sequences=True, name="first"),  # the quickest to compile
-            keras.layers.SimpleRNN(units[1], name="second"),
-            keras.layers.Dense(3, name="dense"),
-        ]
-    )
-    return model, x, y
-
-
-def compiled(model, optimizer=None, **kwargs):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer or keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"], **kwargs)
-    return model
-
-
-def fit(model, x, y, *callbacks, epochs=4, **kwargs):
-    arguments = {"batch_size": 16, "verbose": 0, "shuffle": False} | kwargs
-    return model.fit(x, y, epochs=epochs, callbacks=list(callbacks), **arguments).history
+ON_JAX = "tests.keras_iss.target_scenarios"
 
 
 def zero_units(model, name):
@@ -80,14 +47,14 @@ def test_target_is_met_when_nobody_knows_how_long_an_epoch_is():
             yield x[i : i + 16], y[i : i + 16]
 
     callback = ISSPruning(target=0.5, metric="units")
-    history = compiled(model).fit(batches(), epochs=1, verbose=0, callbacks=[callback]).history
+    history = eager(model).fit(batches(), epochs=1, verbose=0, callbacks=[callback]).history
     assert history["iss_units"] == [14]
     assert zero_units(model, "first").sum() + zero_units(model, "second").sum() == 14
 
 
 def test_named_structures_alone_are_pruned():
     model, x, y = task()
-    fit(compiled(model), x, y, ISSPruning(target=0.3, metric="units", structures=["second"]), epochs=2)
+    fit(eager(model), x, y, ISSPruning(target=0.3, metric="units", structures=["second"]), epochs=2)
     assert zero_units(model, "first").sum() == 0
     assert zero_units(model, "second").sum() == 9  # the fewest that reach 30 % of 28
 
@@ -109,7 +76,7 @@ def test_strength_presses_in_the_ramp_and_what_is_gone_stays_gone_under_momentum
 
 def test_strength_by_name_leaves_the_others_alone():
     model, x, y = task()
-    fit(compiled(model), x, y, ISSPruning({"second": 30.0}, warmup_epochs=0), epochs=2)
+    fit(eager(model), x, y, ISSPruning({"second": 30.0}, warmup_epochs=0), epochs=2)
     assert zero_units(model, "second").any()
     assert not zero_units(model, "first").any()
     assert [s.name for s in model.optimizer.structures] == ["second"]
@@ -127,7 +94,7 @@ def test_paper_s_method_presses_from_the_first_epoch_to_the_last():
 def test_later_callbacks_see_the_logs(tmp_path):
     model, x, y = task()
     csv = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    fit(compiled(model), x, y, ISSPruning(target=0.5), csv, epochs=1)
+    fit(eager(model), x, y, ISSPruning(target=0.5), csv, epochs=1)
     header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     assert {"iss_units", "iss_removed", "iss_strength"} <= set(header)
 
@@ -147,7 +114,7 @@ def test_a_second_fit_goes_on_from_the_masks_with_the_same_callback_or_a_new_one
 
 def test_masks_of_structures_no_longer_named_hold_on():
     model, x, y = task()
-    fit(compiled(model), x, y, ISSPruning(target=0.4, metric="units", structures=["first"]), epochs=1)
+    fit(eager(model), x, y, ISSPruning(target=0.4, metric="units", structures=["first"]), epochs=1)
     gone = zero_units(model, "first")
     fit(model, x, y, ISSPruning(target=0.3, metric="units", structures=["second"]), epochs=1)
     np.testing.assert_array_equal(zero_units(model, "first"), gone)
@@ -168,20 +135,35 @@ class Interrupt(keras.callbacks.Callback):
 HOW = {"target": {"target": 0.5, "metric": "units"}, "strength": {"strength": 12.0, "warmup_epochs": 1}}
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("at", [2, 3])
-def test_backup_and_restore_resumes_exactly(tmp_path, how, at):
-    def start():
-        keras.utils.set_random_seed(1)
-        model, x, y = task()
-        return compiled(model), x, y
+def start():
+    keras.utils.set_random_seed(1)
+    model, x, y = task()
+    return compiled(model), x, y
 
+
+@pytest.fixture(scope="module", params=HOW)
+def uninterrupted(request, tmp_path_factory):
+    """How it was trained, the weights in the end, and a folder with the model after every epoch."""
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.clear_session(free_memory=False)
     model, x, y = start()
-    fit(model, x, y, ISSPruning(**HOW[how]), epochs=5)
-    whole = model.get_weights()
+    checkpoint = keras.callbacks.ModelCheckpoint(folder / "{epoch}.keras")
+    fit(model, x, y, ISSPruning(**HOW[request.param]), checkpoint, epochs=5)
+    return HOW[request.param], model.get_weights(), folder
+
+
+def assert_same(model, weights):
+    for got, want in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-7)
+        np.testing.assert_array_equal(got == 0, want == 0)
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_backup_and_restore_resumes_exactly(tmp_path, uninterrupted, at):
+    how, weights, _ = uninterrupted
 
     def pair():
-        both = [ISSPruning(**HOW[how]), keras.callbacks.BackupAndRestore(tmp_path / "backup")]
+        both = [ISSPruning(**how), keras.callbacks.BackupAndRestore(tmp_path / "backup")]
         return both if at == 2 else both[::-1]
 
     model, x, y = start()
@@ -190,22 +172,16 @@ def test_backup_and_restore_resumes_exactly(tmp_path, how, at):
     model, x, y = start()
     history = fit(model, x, y, *pair(), epochs=5)
     assert len(history["loss"]) == 5 - at
-    for got, want in zip(model.get_weights(), whole, strict=True):
-        np.testing.assert_allclose(got, want, atol=1e-7)
-        np.testing.assert_array_equal(got == 0, want == 0)
+    assert_same(model, weights)
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_a_model_saved_in_mid_training_goes_on_exactly(tmp_path, how):
-    keras.utils.set_random_seed(1)
-    model, x, y = task()
-    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
-    fit(compiled(model), x, y, ISSPruning(**HOW[how]), checkpoint, epochs=5)
-    loaded = keras.models.load_model(tmp_path / "3.keras")
+def test_a_model_saved_in_mid_training_goes_on_exactly(uninterrupted):
+    how, weights, folder = uninterrupted
+    _, x, y = task()
+    loaded = keras.models.load_model(folder / "3.keras")
     assert isinstance(loaded.optimizer, SparseOptimizer)
-    fit(loaded, x, y, ISSPruning(**HOW[how]), epochs=5, initial_epoch=3)
-    for got, want in zip(loaded.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_allclose(got, want, atol=1e-7)
+    fit(loaded, x, y, ISSPruning(**how), epochs=5, initial_epoch=3)
+    assert_same(loaded, weights)
 
 
 def test_phases_count_from_the_epoch_in_which_the_callback_starts():
@@ -353,7 +329,7 @@ def test_two_inner_models_with_equal_paths_one_of_them_frozen():
     frozen.trainable = False
     inputs = keras.Input((8, 3))
     model = keras.Model(inputs, keras.layers.Add()([frozen(inputs), trained(inputs)]))
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", run_eagerly=True)
     found = keras_iss.trace(model)
     free = [s.name for s in found.structures if all(v.trainable for v in map(found.weights.get, s.paths))]
     assert len(free) == 1
@@ -371,7 +347,7 @@ def test_two_inner_models_with_equal_paths_one_of_them_frozen():
 def test_sparsity_logger_writes_units_norms_and_sparsity(tmp_path):
     tf = pytest.importorskip("tensorflow")
     model, x, y = task()
-    fit(compiled(model), x, y, ISSPruning(target=0.5, metric="units", log_dir=str(tmp_path)), epochs=2)
+    fit(eager(model), x, y, ISSPruning(target=0.5, metric="units", log_dir=str(tmp_path)), epochs=2)
     seen = {}
     for file in tmp_path.iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(file)):
@@ -392,36 +368,12 @@ def test_sparsity_logger_writes_units_norms_and_sparsity(tmp_path):
 def test_sparsity_logger_works_alone(tmp_path):
     pytest.importorskip("tensorflow")
     model = two_layers()
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=True)
     model.fit(np.zeros((4, 7, 5)), np.zeros((4, 2)), verbose=0, callbacks=[SparsityLogger(tmp_path)])
     assert list(tmp_path.iterdir())
 
 
-ON_JAX = """
-import json, keras_iss
-from tests.keras_iss.test_callbacks import ISSPruning, compiled, fit, task
-
-removed = {}
-for metric in ("macs", "parameters", "units"):
-    model, x, y = task((32, 24))
-    history = fit(compiled(model), x, y, ISSPruning(target=0.6, metric=metric), epochs=8)
-    cost, small = keras_iss.trace(model).cost, keras_iss.trace(keras_iss.strip(model)).cost
-    removed[metric] = [history["iss_removed"][-1], 1 - small.measure(metric) / cost.measure(metric)]
-print(json.dumps(removed))
-"""
-
-
-def test_target_is_met_within_two_points_on_jax():
-    pytest.importorskip("jax")
-    done = subprocess.run(
-        [sys.executable, "-c", ON_JAX],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    for logged, stripped in json.loads(done.stdout.splitlines()[-1]).values():
+def test_target_is_met_within_two_points_on_jax(on_jax):
+    for logged, stripped in on_jax.values():
         assert logged == pytest.approx(0.6, abs=0.02)
         assert stripped == pytest.approx(logged, abs=1e-9)

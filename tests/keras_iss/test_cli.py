@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 import keras_iss
 from keras_iss.__main__ import main
+from tests.full_disk import files_end_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,12 +248,8 @@ class TestMistakes:
         output = dense_file.parent / "out" / "small.keras"
         output.parent.mkdir()
         output.write_bytes(b"what was there")
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # every longer write fails, as on a full disk
-        try:
+        with files_end_at(2000):
             message = error_of(["strip", dense_file, "-o", output], capsys)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert "small.keras was not written" in message
         assert output.read_bytes() == b"what was there"
         assert [path.name for path in output.parent.iterdir()] == ["small.keras"]

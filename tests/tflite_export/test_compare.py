@@ -1,11 +1,7 @@
 """The table of files beside the Keras model: right numbers, files of any batch size and length, strangers noted."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +13,7 @@ from keras import layers
 import tflite_export
 from tflite_export.convert import keras_export
 
-ROOT = Path(tflite_export.__file__).parents[1]
+ON_JAX = "tests.tflite_export.jax_scenarios"
 X = np.random.default_rng(0).normal(size=(11, 6, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(11, 2)).astype("float32")
 
@@ -167,26 +163,6 @@ def test_missing_and_broken_files_are_refused(tmp_path):
         compare(model(), tmp_path / "m.tflite", (X, Y))
 
 
-JAX = """
-import sys, keras, numpy as np, tflite_export
-from keras import layers
-model = keras.Sequential([layers.Input((6, 3)), layers.LSTM(8), layers.Dense(2)])
-x = np.random.default_rng(0).normal(size=(20, 6, 3)).astype("float32")
-y = model.predict(x, verbose=0)
-path = tflite_export.export(
-    model, sys.argv[1], quantize="int8", representative_data=x, metric="mse", data=(x, y), max_metric_drop=0.01
-).path
-row = tflite_export.compare(model, path, (x, y), "mse", runs=1).rows[0]
-print(keras.backend.backend(), 0 < row.metric < 0.01)
-"""
-
-
-def test_int8_and_compare_work_on_another_backend(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", JAX, str(tmp_path / "m.tflite")],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["jax True"], done.stderr[-2000:]
+def test_int8_and_compare_work_on_another_backend(on_jax):
+    assert on_jax["backend"] == "jax"
+    assert 0 < on_jax["integers|metric"] < 0.01

@@ -1,10 +1,6 @@
 """The export as a whole: names, result, errors, other backends, and files that are whole or absent."""
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,10 +9,11 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 import tflite_export
+from tests.full_disk import files_end_at
 from tflite_export import convert, files
 from tflite_export.convert import keras_export
 
-ROOT = Path(tflite_export.__file__).parents[1]
+ON_JAX = "tests.tflite_export.jax_scenarios"
 
 
 def small_model(time=5):
@@ -151,55 +148,20 @@ def test_folder_without_permission_is_refused(tmp_path):
         tflite_export.export(small_model(), tmp_path / "model.tflite")
 
 
-FULL_DISK = """
-import resource, signal, sys
-from tflite_export.errors import ExportError
-from tflite_export.files import write_whole
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    write_whole(sys.argv[1], b"x" * 5000)
-except ExportError as error:
-    print(error)
-"""
-
-
 def test_disk_that_fills_up_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "Nothing was changed" in done.stdout
+    with files_end_at(1000), pytest.raises(tflite_export.ExportError, match="Nothing was changed"):
+        files.write_whole(path, b"x" * 5000)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-FULL_TEMPORARY_FOLDER = """
-import resource, signal, sys, keras, tflite_export
-from keras import layers
-
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-model = keras.Sequential([layers.Input((8, 100)), layers.LSTM(100)])
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # no file may grow larger, as on a full disk
-try:
-    tflite_export.export(model, sys.argv[1])
-except tflite_export.ExportError as error:
-    print(error)
-"""
-
-
 def test_temporary_folder_that_fills_up_is_told(tmp_path):
     """TensorFlow's converter reads the model from a folder of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_TEMPORARY_FOLDER, str(tmp_path / "model.tflite")],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "temporary folder" in done.stdout
-    assert "TMPDIR" in done.stdout
+    model = keras.Sequential([layers.Input((8, 100)), layers.LSTM(100)])
+    with files_end_at(20000), pytest.raises(tflite_export.ExportError, match="temporary folder .*TMPDIR"):
+        tflite_export.export(model, tmp_path / "model.tflite")
     assert not list(tmp_path.iterdir())
 
 
@@ -209,47 +171,12 @@ def test_written_file_has_ordinary_permissions(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-JAX = """
-import json, sys, keras, tflite_export
-from keras import layers
-from keras_iss.layers import HLSTM, RHN
-
-@keras.saving.register_keras_serializable("test")
-class Unknown(layers.Layer):
-    def call(self, x):
-        return x + 1.0
-
-model = keras.Sequential([
-    layers.Input((None,)), layers.Embedding(9, 4, mask_zero=True),
-    layers.Bidirectional(HLSTM(4, gate_units=(2,), return_sequences=True)), RHN(3, depth=2),
-])
-model.compile("adam", "mse")
-error = tflite_export.export(model, sys.argv[1] + "/a.tflite", batch_size=2, time_steps=6).max_abs_error
-try:
-    tflite_export.export(keras.Sequential([layers.Input((2, 3)), Unknown(), layers.LSTM(2)]), sys.argv[1] + "/b.tflite")
-    message = "no error"
-except tflite_export.ExportError as caught:
-    message = str(caught)
-print(json.dumps({"backend": keras.backend.backend(), "error": error, "message": message}))
-"""
-
-
-def test_model_of_another_backend_is_exported_and_checked_there(tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", JAX, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["backend"] == "jax"
-    assert told["error"] <= 1e-5
-    assert "doesn't know 'Unknown'" in told["message"]
-    assert "custom_objects" in told["message"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tflite"]
+def test_model_of_another_backend_is_exported_and_checked_there(on_jax):
+    assert on_jax["backend"] == "jax"
+    assert on_jax["whole|error"] <= 1e-5
+    assert "doesn't know 'Unknown'" in str(on_jax["whole|refusal"])
+    assert "custom_objects" in str(on_jax["whole|refusal"])
+    assert on_jax["whole|files"].tolist() == ["a.tflite"]
 
 
 @pytest.mark.parametrize("quantize", [None, "dynamic_int8"])

@@ -1,11 +1,5 @@
 """A streamed sequence gives what Keras gives for the whole, however it's cut."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -19,7 +13,7 @@ from tflite_export.inputs import input_kinds, sample
 from tflite_export.quantize import RECIPES
 from tflite_export.signature import as_functional
 
-ROOT = Path(tflite_export.__file__).parents[1]
+ON_JAX = "tests.tflite_export.jax_scenarios"
 BATCH = 2
 
 
@@ -218,35 +212,9 @@ def test_exporting_leaves_the_model_as_it_was(tmp_path):
     np.testing.assert_array_equal(model(x), outputs)
 
 
-ELSEWHERE = """
-import json, sys, keras, tflite_export
-from keras import layers
-model = keras.Sequential([
-    layers.Input((None, 3)), layers.Conv1D(4, 3, padding="causal"), layers.LSTM(4, return_sequences=True, name="lstm"),
-])
-result = tflite_export.export(model, sys.argv[1] + "/a.tflite", batch_size=2, streaming=True)
-try:
-    tflite_export.export(keras.Sequential([layers.Input((2, 3)), layers.Bidirectional(layers.LSTM(2))]),
-                         sys.argv[1] + "/b.tflite", streaming=True)
-    message = "no error"
-except tflite_export.ExportError as caught:
-    message = str(caught)
-print(json.dumps([keras.backend.backend(), result.max_abs_error, result.signatures["initial_state"]["outputs"], message]))
-"""
-
-
-def test_models_of_other_backends_stream(tmp_path):
-    pytest.importorskip("jax")
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(tmp_path)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    used, error, states, message = json.loads(done.stdout.splitlines()[-1])
-    assert used == "jax"
-    assert error <= 1e-5
-    assert states == ["conv1d_window", "lstm_c", "lstm_h"]
-    assert "Bidirectional" in message
-    assert [p.name for p in tmp_path.iterdir()] == ["a.tflite"]
+def test_models_of_other_backends_stream(on_jax):
+    assert on_jax["backend"] == "jax"
+    assert on_jax["stream|error"] <= 1e-5
+    assert on_jax["stream|states"].tolist() == ["conv1d_window", "lstm_c", "lstm_h"]
+    assert "Bidirectional" in str(on_jax["stream|refusal"])
+    assert on_jax["stream|files"].tolist() == ["a.tflite"]

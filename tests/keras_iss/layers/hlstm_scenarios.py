@@ -1,10 +1,6 @@
-"""H-LSTMs computed by Keras, on whichever backend; run as a script, it saves what they give.
-
-KERAS_BACKEND=jax python hlstm_scenarios.py OUT.npz
-"""
+"""H-LSTMs computed by Keras, on whichever backend."""
 
 import itertools
-import sys
 
 import keras
 import numpy as np
@@ -147,8 +143,3 @@ def dropped(units=8):
 
 def everything():
     return {**forward(), **gradients(), **dropped()}
-
-
-if __name__ == "__main__":
-    keras.utils.set_random_seed(0)
-    np.savez(sys.argv[1], **everything())

@@ -1,9 +1,4 @@
-"""Recurrent highway networks computed by Keras, on whichever backend; run as a script, it saves what they give.
-
-KERAS_BACKEND=jax python rhn_scenarios.py OUT.npz
-"""
-
-import sys
+"""Recurrent highway networks computed by Keras, on whichever backend."""
 
 import keras
 import numpy as np
@@ -134,8 +129,3 @@ def everything():
     for depth in DEPTHS:
         found |= forward(depth)
     return found
-
-
-if __name__ == "__main__":
-    keras.utils.set_random_seed(0)
-    np.savez(sys.argv[1], **everything())

@@ -1,10 +1,5 @@
 """HLSTM: the numbers against numpy, on TensorFlow and JAX, and every behaviour beside keras.layers.LSTM itself."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -15,7 +10,7 @@ from keras_iss.layers import HLSTM, HLSTMCell
 from tests.keras_iss.layers import hlstm_scenarios as scenarios
 from tests.keras_iss.layers.hlstm_scenarios import BATCH, FEATURES, GATES, MASK, STEPS, UNITS, WIDTHS
 
-ROOT = Path(keras_iss.__file__).parents[1]
+ON_JAX = "tests.keras_iss.layers.hlstm_scenarios"
 KINDS = {
     "hlstm": lambda **kw: HLSTM(UNITS, gate_units=(4, (2, 3, 3, 1)), **kw),
     "lstm": lambda **kw: layers.LSTM(UNITS, **kw),
@@ -23,21 +18,10 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(on_jax):
     """What the scenarios give, by backend."""
     keras.utils.set_random_seed(0)
-    results = {"tensorflow": scenarios.everything()}
-    pytest.importorskip("jax")
-    out = tmp_path_factory.mktemp("jax") / "found.npz"
-    done = subprocess.run(
-        [sys.executable, scenarios.__file__, out],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return results | {"jax": np.load(out)}
+    return {"tensorflow": scenarios.everything(), "jax": on_jax}
 
 
 BACKENDS = pytest.mark.parametrize("backend", ["tensorflow", "jax"])

@@ -1,10 +1,5 @@
 """RHN: the numbers against numpy, on TensorFlow and JAX, and every behaviour beside keras.layers.LSTM itself."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -15,26 +10,15 @@ from keras_iss.layers import RHN, RHNCell
 from tests.keras_iss.layers import rhn_scenarios as scenarios
 from tests.keras_iss.layers.rhn_scenarios import BATCH, DEPTHS, FEATURES, STEPS, UNITS
 
-ROOT = Path(keras_iss.__file__).parents[1]
+ON_JAX = "tests.keras_iss.layers.rhn_scenarios"
 KINDS = {"rhn": lambda **kw: RHN(UNITS, depth=2, **kw), "lstm": lambda **kw: layers.LSTM(UNITS, **kw)}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(on_jax):
     """What the scenarios give, by backend."""
     keras.utils.set_random_seed(0)
-    results = {"tensorflow": scenarios.everything()}
-    pytest.importorskip("jax")
-    out = tmp_path_factory.mktemp("jax") / "found.npz"
-    done = subprocess.run(
-        [sys.executable, scenarios.__file__, out],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return results | {"jax": np.load(out)}
+    return {"tensorflow": scenarios.everything(), "jax": on_jax}
 
 
 BACKENDS = pytest.mark.parametrize("backend", ["tensorflow", "jax"])
