@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import platform
 import sys
 from pathlib import Path
 
@@ -17,12 +16,13 @@ if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
+from runs import versions, write_json
 
 from an4_speech import data, decode, features, measure
 from an4_speech import model as networks
 from an4_speech.batches import Batches, Normalizer
 from an4_speech.plans import MODELS, Plan, pick
-from an4_speech.train import compile_model, train, write_json
+from an4_speech.train import compile_model, train
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -129,16 +129,6 @@ def command(name: str, asked: argparse.Namespace) -> str:
         f"KERAS_BACKEND={keras.backend.backend()} python examples/an4_speech/main.py{small} --data DIR --output DIR "
         f"--models {name} --seed {asked.seed}{epochs}{held}"
     )
-
-
-def versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": f"{backend} {__import__(backend).__version__}",
-        "processor": platform.processor() or platform.machine(),
-    }
 
 
 if __name__ == "__main__":

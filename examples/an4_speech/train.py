@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+from runs import Epoch, write_json
 
 from an4_speech import decode
 from an4_speech.batches import Augmentation, Batches
@@ -81,30 +81,6 @@ class Curve(keras.callbacks.Callback):
             print(f"  words wrong {found['wer']:.1%}, characters {found['cer']:.1%}", flush=True)
         self.rows = [*(r for r in self.rows if r["epoch"] <= epoch), row]
         write_json(self.path, self.rows)
-
-
-def write_json(path: Path, what) -> None:
-    """Writes a whole file or none."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-class Epoch(keras.callbacks.Callback):
-    """Makes batches and dropout depend on the epoch's number, so that a resumed training is the uninterrupted one."""
-
-    def __init__(self, batches: Batches):
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.begin(epoch)
-        for variable in self.model.variables:
-            if variable.path.endswith(
-                "seed_generator_state"
-            ):  # a seed and a count of draws, which isn't saved
-                seed = keras.ops.convert_to_numpy(variable)[0]
-                variable.assign([seed, epoch << 16])
 
 
 def train(

@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ if __package__ in (None, ""):  # run as a script
 
 import keras
 import numpy as np
+from runs import versions, write_json
 
 from captioning import data, measure, page, tell
 from captioning import model as networks
@@ -30,7 +30,7 @@ from captioning.batches import Batches
 from captioning.data import DataError, Images, Vocabulary
 from captioning.plans import MODELS, pick
 from captioning.scoring import Scorer
-from captioning.train import CURVE, compile_model, train, write_json
+from captioning.train import CURVE, compile_model, train
 
 SHOWN = 20  # test images whose captions a result holds
 VOCABULARY = "vocabulary.json"
@@ -168,16 +168,6 @@ def command(name: str, asked: argparse.Namespace) -> str:
         f"KERAS_BACKEND={keras.backend.backend()} python examples/captioning/main.py train{size} --data DIR "
         f"--output DIR --models {name} --seed {asked.seed}{epochs}"
     )
-
-
-def versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": f"{backend} {__import__(backend).__version__}",
-        "processor": platform.processor() or platform.machine(),
-    }
 
 
 def report(asked: argparse.Namespace) -> None:

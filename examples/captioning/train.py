@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+from runs import Epoch, write_json
 
 from captioning import tell
 from captioning.batches import Batches
@@ -101,30 +102,6 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.load_weights(self.path)
-
-
-class Epoch(keras.callbacks.Callback):
-    """Makes batches and dropout depend on the epoch's number, so that a resumed training is the uninterrupted one."""
-
-    def __init__(self, batches: Batches):
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.begin(epoch)
-        for variable in self.model.variables:
-            if variable.path.endswith(
-                "seed_generator_state"
-            ):  # a seed and a count of draws, which isn't saved
-                seed = keras.ops.convert_to_numpy(variable)[0]
-                variable.assign([seed, epoch << 16])
-
-
-def write_json(path: Path, what) -> None:
-    """Writes a whole file or none."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
 
 
 def train(

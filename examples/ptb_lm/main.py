@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import platform
 import shutil
 import sys
 from pathlib import Path
@@ -19,13 +18,14 @@ if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
+from runs import versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
 from ptb_lm.model import Network, build, network_of
 from ptb_lm.perplexity import Scorer
 from ptb_lm.plans import MODELS, SIZES, Changes, Plan, PlanError, pick
-from ptb_lm.train import compile_model, fit, write_json
+from ptb_lm.train import compile_model, fit
 
 SMOKE = ("iss",)
 SMOKE_FILES = (("10x10", "dynamic_int8"), ("stream", None))
@@ -179,16 +179,6 @@ def command(name: str, asked: argparse.Namespace) -> str:
         f"KERAS_BACKEND={keras.backend.backend()} python examples/ptb_lm/main.py {size} --data DIR --output DIR "
         f"--models {name} --seed {asked.seed}{more}"
     )
-
-
-def versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": f"{backend} {__import__(backend).__version__}",
-        "processor": platform.processor() or platform.machine(),
-    }
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from runs import write_json
 
 from ptb_lm import data
 from ptb_lm.model import reset
@@ -106,13 +106,6 @@ class Curve(keras.callbacks.Callback):
         self.rows = [*(r for r in self.rows if r["epoch"] <= epoch), row]
         write_json(self.path, self.rows)
         print(f"  perplexity: {row['train']:.2f} training, {row['valid']:.2f} validation", flush=True)
-
-
-def write_json(path: Path, what) -> None:
-    """Writes a whole file or none."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    beside.write_text(json.dumps(what, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
 
 
 def fit(

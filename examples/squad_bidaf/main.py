@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,13 +20,14 @@ if __package__ in (None, ""):  # run as a script
 
 import keras
 import numpy as np
+from runs import versions, write_json
 
 import keras_iss
 from squad_bidaf import answers, ask, batches, data, features, measure
 from squad_bidaf import model as networks
 from squad_bidaf.plans import MODELS, PLANS, Plan
 from squad_bidaf.score import scores
-from squad_bidaf.train import compile_model, train, write_json
+from squad_bidaf.train import compile_model, train
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -217,16 +217,6 @@ def command(name: str, asked: argparse.Namespace) -> str:
         f"KERAS_BACKEND={keras.backend.backend()} python examples/squad_bidaf/main.py{size} --data DIR --output DIR "
         f"--models {name} --seed {asked.seed}{epochs}"
     )
-
-
-def versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "backend": f"{backend} {__import__(backend).__version__}",
-        "processor": platform.processor() or platform.machine(),
-    }
 
 
 if __name__ == "__main__":
