@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 
 from keras_iss.introspection import variables_of
+from keras_iss.loading import one_line
 from keras_iss.rebuilding import rebuild
 from keras_iss.structures import Structure, scale, to_numpy
 from keras_iss.tracing import Trace, trace
@@ -165,7 +166,16 @@ def _verify(model: keras.Model, small: keras.Model, found: Trace) -> None:
     inputs = (
         tree.pack_sequence_as(model.input, inputs) if not isinstance(model, keras.Sequential) else inputs[0]
     )
-    expected, received = (tree.flatten(_outputs(m, inputs)) for m in (model, small))
+    try:
+        expected = tree.flatten(_outputs(model, inputs))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise StripError(
+            f"Keras itself can't run model {model.name!r} on random inputs ({one_line(error)}), so nothing was stripped: "
+            "mend the model, or call strip with verify=False."
+        ) from error
+    received = tree.flatten(_outputs(small, inputs))
     for index, (want, got) in enumerate(zip(expected, received, strict=True)):
         tolerance = 1e-5 if "float16" not in str(want.dtype) else 1e-2
         want, got = want.astype("float64"), got.astype("float64")
