@@ -122,7 +122,7 @@ def main() -> None:
         processes = [one_process(vocabulary, units, rounds)]
     else:
         processes = [other_process(arguments) for _ in range(arguments.processes)]
-        for i, row in enumerate(processes[0]):
+        for i, row in enumerate(processes[0][1:], start=1):
             added = [100 * rows[i]["added"] for rows in processes]
             print(
                 f"{row['side']:12} lowest {min(added):+.1f} %, median {statistics.median(added):+.1f} %, "
@@ -131,7 +131,14 @@ def main() -> None:
     backend = keras.backend.backend()
     print(f"{units} units, vocabulary {vocabulary}, {backend}, limit {100 * LIMIT:.0f} %")
     if arguments.json:
-        found = {"backend": backend, "units": units, "vocabulary": vocabulary, "processes": processes}
+        command = f"python benchmarks/training_overhead.py --rounds {rounds} --processes {len(processes)}"
+        found = {
+            "command": command,
+            "backend": backend,
+            "units": units,
+            "vocabulary": vocabulary,
+            "processes": processes,
+        }
         Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
