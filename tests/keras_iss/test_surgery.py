@@ -350,6 +350,22 @@ def test_a_model_that_keras_can_t_run_is_not_stripped():
         keras_iss.strip(keras.Model(x, layers.Dense(1)(y), name="broken"))
 
 
+@keras.saving.register_keras_serializable("tests")
+class Forgetful(layers.Dense):
+    """Its configuration says another width than it has."""
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units + 1}
+
+
+@pytest.mark.parametrize("cut", [keras_iss.strip, lambda model: keras_iss.prune(model, 0.5)])
+def test_a_model_that_can_t_be_built_again_is_named(cut):
+    first = small_model()
+    model = keras.Sequential([keras.Input(first.input_shape[1:]), *first.layers, Forgetful(3)], name="torn")
+    with pytest.raises(keras_iss.StripError, match=r"Model 'torn' can't be built again .*shape.*clone_model"):
+        cut(model)
+
+
 def test_stripping_twice_changes_nothing_more():
     model = small_model()
     zero(model, "first", [1, 2])
