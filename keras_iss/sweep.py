@@ -197,7 +197,7 @@ def _begin(plan: Plan) -> dict[str, Any]:
     }
     file = plan.folder / "sweep.json"
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = _settings(file)
         for name, value in settings.items():
             if before.get(name) != value:
                 raise ValueError(
@@ -208,6 +208,16 @@ def _begin(plan: Plan) -> dict[str, Any]:
     if not plan.start.is_file():
         write_start(plan, model)
     return settings
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except ValueError:
+        pass
+    raise ValueError(f"{str(file)!r} isn't what a sweep has written. Choose another folder.")
 
 
 def _train(

@@ -81,7 +81,10 @@ class Plan:
         file = self._row_file(point)
         if not file.is_file() or not self.model_file(point).is_file():
             return None
-        return json.loads(file.read_text(encoding="utf-8"))
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:  # something else of that name
+            return None
 
     def _row_file(self, point: Point) -> Path:
         return self.folder / f"{point.name}.json"
