@@ -271,10 +271,13 @@ def _collect(
         metrics = found["metrics"]
         monitor = monitor or next(iter(metrics))
         if monitor not in metrics:
-            raise ValueError(
-                f"Invalid value for argument `monitor`. Expected one of {sorted(metrics)}, which `fit` returned. "
-                f"Received: monitor={monitor!r}"
+            problem = (
+                f"Expected one of {sorted(metrics)}, which `fit` returned. Received: monitor={monitor!r}"
             )
+            if point.target is None:
+                raise ValueError(f"Invalid value for argument `monitor`. {problem}")
+            reasons[point.name] = problem
+            continue
         rows.append(
             SweepRow(
                 name=point.name,

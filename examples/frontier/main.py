@@ -19,7 +19,7 @@ import keras
 from runs import versions, write_json
 
 import keras_iss
-from frontier import data, features, magnitude, measure
+from frontier import cut, data, features, magnitude, measure
 from frontier.model import Batches, Recipe, build, compile_model, start, tested, train
 
 SMALL = Recipe()
@@ -109,6 +109,7 @@ def one(
         seed=seed,
         engine=asked.engine,
     )
+    found = cut.add(found, test, folder / "cut")
     found = magnitude.add(found, recipe, training, test, weights, folder / "magnitude", seed)
     return measure.export(found, folder)
 
