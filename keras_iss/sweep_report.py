@@ -31,7 +31,7 @@ class SweepRow:
         macs, parameters, units: Multiply-adds per time step, weights and hidden units of the stripped model.
         trainings: How many times `fit` has trained it, the dense model it came from included.
         measured: Label -> number, such as {"file MB": 0.43, "ms per call": 1.9}.
-        path: The .keras file of the stripped model; None for what `Sweep.add` added.
+        path: The .keras file of the stripped model, or None.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Sweep:
         units: int = 0,
         trainings: int = 1,
         measured: Mapping[str, float] | None = None,
+        path: str | os.PathLike[str] | None = None,
     ) -> Sweep:
         """A copy with one more point, from elsewhere: another tool's model, or another recipe.
 
@@ -96,6 +97,7 @@ class Sweep:
             parameters: Weights that it stores.
             target, units, trainings: As in `SweepRow`.
             measured: Label -> number, with the labels of the others.
+            path: Its .keras file, if it has one.
 
         Returns:
             The larger sweep.
@@ -118,6 +120,7 @@ class Sweep:
             units=int(units),
             trainings=trainings,
             measured=dict(measured or {}),
+            path=None if path is None else os.fspath(path),
         )
         return dataclasses.replace(self, rows=(*self.rows, row))
 

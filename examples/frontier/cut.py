@@ -22,7 +22,8 @@ def add(found: keras_iss.Sweep, test: Digits, folder: Path) -> keras_iss.Sweep:
         widths = {name: wide.get_layer(name).units for name in ("lstm_1", "lstm_2")}
         model = keras_iss.strip(keras_iss.prune(dense, widths))
         name = f"cut-{row.target!r}"
-        model.save(folder / f"{name}.keras")
+        path = folder / f"{name}.keras"
+        model.save(path)
         found = found.add(
             name,
             method=METHOD,
@@ -31,5 +32,6 @@ def add(found: keras_iss.Sweep, test: Digits, folder: Path) -> keras_iss.Sweep:
             macs=row.macs,
             parameters=row.parameters,
             units=row.units,
+            path=path,
         )
     return found

@@ -84,6 +84,7 @@ def add(
             macs=dense.macs,  # zeros are multiplied like any other number
             parameters=kept["nonzero"],
             units=dense.units,
+            path=folder / f"{name}.keras",
         )
     return found
 

@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
+import numpy as np
 from runs import versions, write_json
 
 import keras_iss
@@ -25,6 +26,7 @@ from frontier.model import Batches, Recipe, build, compile_model, start, tested,
 SMALL = Recipe()
 LARGE = Recipe(units=512, start_epochs=60, epochs=24, copies=12)
 SMOKE = Recipe(units=24, start_epochs=2, epochs=2, copies=1, targets=(0.6,), runs=10)
+METHODS = ("iss", "one_shot", "cut", "tfmot", "in_one")
 SMOKE_EVERY = 10  # of the recordings one in so many
 
 
@@ -37,6 +39,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("frontier"), help="where models and results go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=f"of {METHODS}"
+    )
     parser.add_argument("--engine", choices=("auto", "ray", "here"), default="here", help="who trains")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
@@ -88,38 +93,82 @@ def one(
     folder.mkdir(exist_ok=True)
     start(recipe, training, seed, folder / "start.keras")
     weights = keras.models.load_model(folder / "start.keras", compile=False).get_weights()
+    swept = [method for method in ("iss", "one_shot") if method in asked.methods] or ["iss"]
+    found = sweep(recipe, training, test, seed, folder / "sweep", asked.engine, methods=swept, start=weights)
+    if "cut" in asked.methods:
+        found = cut.add(found, test, folder / "cut")
+    if "tfmot" in asked.methods:
+        found = magnitude.add(found, recipe, training, test, weights, folder / "magnitude", seed)
+    if "in_one" in asked.methods:
+        whole = dataclasses.replace(
+            recipe, epochs=recipe.start_epochs + recipe.epochs, fine_rate=recipe.learning_rate
+        )
+        whole = sweep(whole, training, test, seed, folder / "in_one", asked.engine, methods=["iss"])
+        found = joined(found, whole)
+    return measure.export(found, folder)
+
+
+def sweep(
+    recipe: Recipe,
+    training: features.Digits,
+    test: features.Digits,
+    seed: int,
+    folder: Path,
+    engine: str,
+    *,
+    methods: list[str],
+    start: list[np.ndarray] | None = None,
+) -> keras_iss.Sweep:
+    """The points of `keras_iss.sweep`: from a trained start, or each in one training from the beginning."""
+    batches = Batches(training, recipe.batch_size, seed)
 
     def fresh() -> keras.Model:
         model = build(recipe)
-        model.set_weights(weights)
-        compile_model(model, recipe.fine_rate, recipe.epochs * (len(training.y) // recipe.batch_size))
+        if start is not None:
+            model.set_weights(start)
+        compile_model(model, recipe.fine_rate, recipe.epochs * len(batches))
         return model
 
     def fit(model: keras.Model, callbacks: list) -> dict[str, float]:
-        train(model, Batches(training, recipe.batch_size, seed), recipe.epochs, callbacks)
+        train(model, batches, recipe.epochs, callbacks)
         return tested(model, test)
 
-    found = keras_iss.sweep(
+    return keras_iss.sweep(
         fresh,
         fit,
         recipe.targets,
-        folder=folder / "sweep",
-        trained=True,
+        folder=folder,
+        methods=methods,
+        trained=start is not None,
         monitor="misheard",
         seed=seed,
-        engine=asked.engine,
+        engine=engine,
     )
-    found = cut.add(found, test, folder / "cut")
-    found = magnitude.add(found, recipe, training, test, weights, folder / "magnitude", seed)
-    return measure.export(found, folder)
+
+
+def joined(found: keras_iss.Sweep, whole: keras_iss.Sweep) -> keras_iss.Sweep:
+    """The first sweep with the ISS points of the second."""
+    for row in whole.rows[1:]:
+        found = found.add(
+            f"in_one-{row.target!r}",
+            method="iss, in one training",
+            target=row.target,
+            metric=row.metric,
+            macs=row.macs,
+            parameters=row.parameters,
+            units=row.units,
+            path=row.path,
+        )
+    return found
 
 
 def command(seed: int, asked: argparse.Namespace) -> str:
     """The command that gives this one result, on anyone's machine."""
     size = " --smoke" if asked.smoke else " --small" if asked.small else ""
+    methods = "" if asked.methods == [*METHODS] else f" --methods {' '.join(asked.methods)}"
     return (
         f"KERAS_BACKEND={keras.backend.backend()} python examples/frontier/main.py{size} --data DIR --output DIR "
-        f"--seeds {seed}"
+        f"--seeds {seed}{methods}"
     )
 
 

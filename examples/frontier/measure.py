@@ -14,16 +14,13 @@ import keras_iss
 import tflite_export
 
 SIZE, TIME = "file kB", "ms per digit"
-MODELS = {"tfmot": "magnitude", "cut": "cut"}  # where models lie that the sweep didn't train
 MORE = (0.005, 0.01, 0.02, 0.04, 0.08)  # misheard, more than by the dense model
 
 
 def export(found: keras_iss.Sweep, folder: Path) -> keras_iss.Sweep:
     """Writes a float32 file for every point; for magnitude pruning also a sparse one, beside those of its own converter."""
-    for row in found.rows:
-        kind = row.name.partition("-")[0]
-        model = Path(row.path or folder / MODELS[kind] / f"{row.name}.keras")
-        dense, *others = _possible(folder, row.name)
+    for name, model in found.models().items():
+        dense, *others = _possible(folder, name)
         _export(model, dense, None)
         if others:
             _export(model, others[0], "sparse")

@@ -210,11 +210,23 @@ def test_the_whole_run_gives_every_method_on_the_same_axes_and_goes_on_where_it_
     monkeypatch.setattr(main, "SMOKE", tiny)
     sets, measured = kept(monkeypatch, features, "load"), kept(monkeypatch, measure, "latency")
     path = archive(tmp_path / data.NAME)
-    asked = ["--smoke", "--data", str(path), "--output", str(tmp_path / "out"), "--seeds", "3"]
+    asked = [
+        "--smoke",
+        "--data",
+        str(path),
+        "--output",
+        str(tmp_path / "out"),
+        "--seeds",
+        "3",
+        "--methods",
+        *main.METHODS[:4],
+    ]
     assert main.main(asked) == 0
     result = json.loads((tmp_path / "out" / "seed3.json").read_text())
     assert result["recipe"] == json.loads(json.dumps(dataclasses.asdict(tiny)))
-    assert result["command"].endswith("--smoke --data DIR --output DIR --seeds 3")
+    assert result["command"].endswith(
+        "--smoke --data DIR --output DIR --seeds 3 --methods iss one_shot cut tfmot"
+    )
     assert str(tmp_path) not in json.dumps(result)
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == ["dense", "iss-0.6", "one_shot-0.6", "cut-0.6", "tfmot-0.6"]

@@ -154,9 +154,10 @@ class TestReport:
 
     def test_points_from_elsewhere_stand_beside_ours(self, made, tmp_path):
         point = {"method": "tfmot", "metric": 0.25, "macs": 300, "parameters": 99, "measured": {"ms": 2.0}}
-        more = made.add("tfmot-0.4", **point).measured({"dense": {"ms": 3.5}})
+        more = made.add("tfmot-0.4", **point, path=tmp_path / "a.keras").measured({"dense": {"ms": 3.5}})
         assert len(made.rows) == 3, "the sweep itself is as it was"
         assert more["tfmot-0.4"].metric == 0.25
+        assert more.models() == made.models() | {"tfmot-0.4": tmp_path / "a.keras"}
         assert more["dense"].measured == {"ms": 3.5}
         assert "tfmot-0.4  " in str(more)
         with pytest.raises(ValueError, match="Expected a new name"):
