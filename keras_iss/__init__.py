@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "Report", "Resize", "Role", "StripError", "Structure", "Trace", "TraceError", "WeightSlice",
-    "callbacks", "layers", "optimizers", "prune", "register", "regularizers", "report", "strip", "trace",
+    "Report", "Resize", "Role", "StripError", "Structure", "Sweep", "Trace", "TraceError", "WeightSlice",
+    "callbacks", "layers", "optimizers", "prune", "register", "regularizers", "report", "strip", "sweep", "trace",
 ]  # fmt: skip
 
 
@@ -26,6 +26,8 @@ if _loaded:
     from keras_iss.report import Report, report
     from keras_iss.structures import Resize, Role, Structure, WeightSlice
     from keras_iss.surgery import StripError, prune, strip
+    from keras_iss.sweep import sweep
+    from keras_iss.sweep_report import Sweep
     from keras_iss.tracing import Trace, TraceError, trace
 
 

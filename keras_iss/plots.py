@@ -96,6 +96,60 @@ def units_figure(units: Mapping[str, Sequence[float]], *, phases: Mapping[str, i
     return figure
 
 
+_TITLES = {"macs": "multiply-adds per time step", "parameters": "weights", "units": "hidden units"}
+_MARKS = "osD^vPX"
+
+
+def frontier_figure(
+    lines: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]],
+    costs: Sequence[str],
+    metric: str,
+    *,
+    dense: str,
+    log: bool = False,
+) -> Any:
+    """The metric against each cost, a panel for each cost and a line for each method.
+
+    Args:
+        lines: Method -> its points: metric, and {cost: number}; points that lack a cost are left out of its panel.
+        costs: The panels.
+        metric: Its name.
+        dense: The method that is one point to compare with, drawn as a star with a line across.
+        log: Whether costs are on logarithmic axes.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    _, figure_class = _pyplot()
+    figure = figure_class(figsize=(max(5.0, 4.4 * len(costs)), 4.2), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
+    for axis, cost in zip(axes, costs, strict=True):
+        others = 0
+        for method, points in lines.items():
+            there = sorted((costs_[cost], value) for value, costs_ in points if cost in costs_)
+            if not there:
+                continue
+            x, y = zip(*there, strict=True)
+            if method == dense:
+                axis.axhline(y[0], color="0.75", linewidth=1, linestyle="--", zorder=0)
+                axis.plot(x, y, "*", color="black", markersize=13, label=method, zorder=3)
+            else:
+                mark = _MARKS[others % len(_MARKS)]
+                axis.plot(x, y, marker=mark, markersize=6, color=f"C{others}", label=method)
+                others += 1
+        axis.set_xlabel(_TITLES.get(cost, cost))
+        if log:
+            axis.set_xscale("log")
+        else:
+            axis.set_xlim(left=0)
+        axis.grid(color="0.92")
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0].set_ylabel(metric)
+    axes[-1].legend(fontsize=9)
+    return figure
+
+
 def save(figure: Any, path: str | os.PathLike[str]) -> None:
     """Writes a figure beside its place and moves it there, so that no half picture is ever left."""
     target = pathlib.Path(path)

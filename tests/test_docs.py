@@ -113,6 +113,27 @@ def of_readme(device):
     assert "speech.tflite" in run(ROOT / "README.md", names)
 
 
+def of_frontier(device):
+    names = names_at_hand()
+    x, y = names["held_out"]
+    names["folder"] = "sweep"
+
+    def build():
+        layers = [keras.Input((6, 3)), keras.layers.LSTM(6), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
+        model.compile("adam", "mse", run_eagerly=True)
+        return model
+
+    def fit(model, callbacks):
+        return model.fit(x, y, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+
+    names |= {"build": build, "fit": fit}
+    printed = run(DOCS / "frontier.md", names)
+    assert "file kB  ms per call" in printed
+    assert printed.count("iss-0.5") == 2  # while it trains, and in the table
+    assert Path("frontier.png").is_file()
+
+
 def of_grow_and_prune(device):
     assert "GrowAndPrune: " in run(DOCS / "grow_and_prune.md", names_at_hand())
 
@@ -164,6 +185,7 @@ def of_distributed(device):
 RUN = {
     "README.md": of_readme,
     "docs/distributed.md": of_distributed,
+    "docs/frontier.md": of_frontier,
     "docs/grow_and_prune.md": of_grow_and_prune,
     "docs/phones.md": of_phones,
     "docs/raspberry_pi.md": of_raspberry_pi,

@@ -19,8 +19,8 @@ INSTALLED = Path(keras_iss.__file__).parents[1]  # this tree, unless the tests r
 HOMES = {"keras_iss": INSTALLED, "tflite_export": INSTALLED, "examples": ROOT}
 PUBLIC = {
     "keras_iss": {
-        *("trace", "prune", "strip", "report", "register"),
-        *("Trace", "Structure", "WeightSlice", "Report", "TraceError", "StripError"),
+        *("trace", "prune", "strip", "report", "register", "sweep"),
+        *("Trace", "Structure", "WeightSlice", "Report", "Sweep", "TraceError", "StripError"),
         *("callbacks", "layers", "optimizers", "regularizers"),
     },
     "tflite_export": {
@@ -39,6 +39,7 @@ LOADED_WHEN_NEEDED = {
     "torch",
     "jax",
     "onnxruntime",
+    "ray",
 }
 USES_BOTH = {"keras_iss/__main__.py"}
 

@@ -24,11 +24,13 @@ class Operation:
         run: Does it in a folder, with the inputs in another; called again after a kill, it goes on.
         outputs: The names of the files it writes.
         result: Of a whole output file, what has to be equal in every run; raises where the file isn't whole.
+        replaces: Whether it takes the place of files of those names that were there before.
     """
 
     run: Callable[[Path, Path], None]
     outputs: tuple[str, ...]
     result: Callable[[Path], Any]
+    replaces: bool = True
 
 
 def make_inputs(folder: Path, names: Sequence[str]) -> None:
@@ -86,6 +88,28 @@ def _grow(folder: Path, inputs: Path) -> None:
     _trained(folder, GrowAndPrune(0.5, growth_ratio=0.4, pruning=0.4, **rounds))
 
 
+def _sweep(folder: Path, inputs: Path) -> None:
+    import keras
+
+    import keras_iss
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 3, 3)).astype("float32"), rng.normal(size=(16, 2)).astype("float32")
+
+    def build():
+        layers = [keras.Input((3, 3)), keras.layers.LSTM(6), keras.layers.Dropout(0.3), keras.layers.Dense(2)]
+        model = keras.Sequential(layers)
+        model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+        return model
+
+    def fit(model, callbacks):
+        return model.fit(x, y, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+
+    found = keras_iss.sweep(build, fit, [0.6], folder=folder, engine="here", verbose=0)
+    if found.failed:
+        raise RuntimeError(str(found))
+
+
 def _command(*words: object) -> None:
     from keras_iss.__main__ import main
 
@@ -141,9 +165,29 @@ def _figures(file: Path) -> Any:
     return head, len(row) > len(head) // 2 and text.endswith("\n")
 
 
+def _of_sweep(file: Path) -> Any:
+    """Weights, metrics and sizes, or the settings."""
+    if file.suffix == ".keras":
+        return _weights(file)
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            return [arrays[name] for name in arrays.files]
+    read = json.loads(file.read_text())
+    if "metrics" not in read:
+        return read
+    return [np.array([*read["metrics"].values(), read["macs"], read["parameters"]])]
+
+
+SWEPT = tuple(
+    f"{name}.{ending}" for name in ("dense", "iss-0.6", "one_shot-0.6") for ending in ("keras", "json")
+)
+
 OPERATIONS = {
     "train": Operation(run=_train, outputs=("model.keras",), result=_weights),
     "grow": Operation(run=_grow, outputs=("model.keras",), result=_weights),
+    "sweep": Operation(
+        run=_sweep, outputs=("sweep.json", "start.npz", *SWEPT), result=_of_sweep, replaces=False
+    ),
     "strip": Operation(run=_strip, outputs=("model.keras",), result=_weights),
     "export": Operation(run=_export, outputs=("model.tflite",), result=_bytes),
     "benchmark": Operation(run=_benchmark, outputs=("figures.json", "figures.csv"), result=_figures),

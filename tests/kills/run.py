@@ -1,6 +1,6 @@
-"""Kills trainings, growth rounds, strips, exports and benchmarks at random moments, runs them again, and compares.
+"""Kills trainings, growth rounds, sweeps, strips, exports and benchmarks at random moments, runs them again, and compares.
 
-    python tests/kills/run.py --kills 200 [--operations train grow strip export benchmark] [--seed 0] [--json FILE]
+    python tests/kills/run.py --kills 200 [--operations train grow sweep strip export benchmark] [--seed 0] [--json FILE]
 
 Each run is a process forked from one that has everything loaded, with a folder of its own for temporary files. Half of
 the kills (SIGKILL) come after a random time, half right after a file has changed, where writing is under way. After a kill
@@ -148,7 +148,7 @@ def kill_once(
     """One run, killed once or more; how many kills hit it, and what went wrong."""
     out = folder / "out"
     out.mkdir()
-    if rng.random() < 0.5:
+    if operation.replaces and rng.random() < 0.5:
         for name in operation.outputs:
             (out / name).write_bytes(OLD)
 

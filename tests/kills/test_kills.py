@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKI
 
 
 def test_killed_work_goes_on_to_the_same_result_and_leaves_nothing(tmp_path):
-    command = [sys.executable, str(RUN), "--kills", "3", "--operations", "train", "strip"]
+    command = [sys.executable, str(RUN), "--kills", "3", "--operations", "train", "strip", "sweep"]
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "kills.json")],
