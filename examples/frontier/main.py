@@ -82,7 +82,7 @@ def run(asked: argparse.Namespace) -> None:
         write_json(asked.output / f"seed{seed}.json", measure.without_folders(result))
     mean = measure.mean(sweeps)
     print(f"\n{mean}\n\n{measure.at_equal_metric(mean)}")
-    mean.plot(asked.output / "frontier.png")
+    mean.plot(asked.output / "frontier.png", log=True, log_metric=True)
 
 
 def one(
