@@ -123,7 +123,7 @@ def frontier_figure(
         A matplotlib Figure.
     """
     _, figure_class = _pyplot()
-    figure = figure_class(figsize=(max(5.0, 4.4 * len(costs)), 4.2), layout="constrained")
+    figure = figure_class(figsize=(max(5.0, 4.4 * len(costs)), 4.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
     for axis, cost in zip(axes, costs, strict=True):
         others = 0
@@ -154,7 +154,18 @@ def frontier_figure(
         _tick_logarithms(axes[0].yaxis)
         axes[0].yaxis.set_major_formatter(_short)
     axes[0].set_ylabel(metric)
-    axes[-1].legend(fontsize=9)
+    labelled = {}  # a method may be missing from a panel
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        labelled.values(),
+        labelled.keys(),
+        loc="outside lower center",
+        ncols=len(labelled),
+        fontsize=9,
+        frameon=False,
+    )
     return figure
 
 

@@ -151,7 +151,7 @@ def joined(found: keras_iss.Sweep, whole: keras_iss.Sweep) -> keras_iss.Sweep:
     for row in whole.rows[1:]:
         found = found.add(
             f"in_one-{row.target!r}",
-            method="iss, in one training",
+            method="ISS, in one training",
             target=row.target,
             metric=row.metric,
             macs=row.macs,
