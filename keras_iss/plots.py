@@ -107,6 +107,7 @@ def frontier_figure(
     *,
     dense: str,
     log: bool = False,
+    log_metric: bool = False,
 ) -> Any:
     """The metric against each cost, a panel for each cost and a line for each method.
 
@@ -116,12 +117,13 @@ def frontier_figure(
         metric: Its name.
         dense: The method that is one point to compare with, drawn as a star with a line across.
         log: Whether costs are on logarithmic axes.
+        log_metric: Whether the metric is.
 
     Returns:
         A matplotlib Figure.
     """
     _, figure_class = _pyplot()
-    figure = figure_class(figsize=(max(5.0, 4.4 * len(costs)), 4.2), layout="constrained")
+    figure = figure_class(figsize=(max(5.0, 4.4 * len(costs)), 4.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(costs), sharey=True))
     for axis, cost in zip(axes, costs, strict=True):
         others = 0
@@ -132,7 +134,7 @@ def frontier_figure(
             x, y = zip(*there, strict=True)
             if method == dense:
                 axis.axhline(y[0], color="0.75", linewidth=1, linestyle="--", zorder=0)
-                axis.plot(x, y, "*", color="black", markersize=13, label=method, zorder=3)
+                axis.plot(x, y, "*", color="black", markersize=13, label=method, zorder=1)
             else:
                 mark = _MARKS[others % len(_MARKS)]
                 axis.plot(x, y, marker=mark, markersize=6, color=f"C{others}", label=method)
@@ -140,14 +142,51 @@ def frontier_figure(
         axis.set_xlabel(_TITLES.get(cost, cost))
         if log:
             axis.set_xscale("log")
+            _tick_logarithms(axis.xaxis)
         else:
             axis.set_xlim(left=0)
+        axis.xaxis.set_major_formatter(_short)
         axis.grid(color="0.92")
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
+    if log_metric:
+        axes[0].set_yscale("log")
+        _tick_logarithms(axes[0].yaxis)
+        axes[0].yaxis.set_major_formatter(_short)
     axes[0].set_ylabel(metric)
-    axes[-1].legend(fontsize=9)
+    labelled = {}  # a method may be missing from a panel
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        labelled.values(),
+        labelled.keys(),
+        loc="outside lower center",
+        ncols=len(labelled),
+        fontsize=9,
+        frameon=False,
+    )
     return figure
+
+
+def _tick_logarithms(axis: Any) -> None:
+    """Labels 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+
+
+def _short(number: float, place: int | None = None) -> str:
+    """A number on an axis.
+
+    >>> [_short(number) for number in (0.05, 20, 1500, 200_000, 5e6)]
+    ['0.05', '20', '1,500', '200k', '5M']
+    """
+    for least, letter, unit in ((1e6, "M", 1e6), (1e4, "k", 1e3)):
+        if abs(number) >= least:
+            return f"{number / unit:g}{letter}"
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:g}"
 
 
 def save(figure: Any, path: str | os.PathLike[str]) -> None:

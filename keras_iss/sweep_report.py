@@ -165,7 +165,12 @@ class Sweep:
         write_json(path, self.to_dict())
 
     def plot(
-        self, path: str | os.PathLike[str], against: Iterable[str] | None = None, *, log: bool = False
+        self,
+        path: str | os.PathLike[str],
+        against: Iterable[str] | None = None,
+        *,
+        log: bool = False,
+        log_metric: bool = False,
     ) -> None:
         """Draws the metric against what a model costs, a panel for each cost and a line for each method.
 
@@ -174,6 +179,7 @@ class Sweep:
             against: What the panels' axes are: "macs", "parameters", "units" or labels of figures measured; None:
                 multiply-adds and all that was measured.
             log: Whether costs are drawn on logarithmic axes.
+            log_metric: Whether the metric is; for one that is positive, such as an error.
 
         Raises:
             ImportError: If matplotlib is missing.
@@ -193,7 +199,8 @@ class Sweep:
         for row in self.rows:
             costs = {label: float(getattr(row, label)) for label in COUNTED} | dict(row.measured)
             lines.setdefault(row.method, []).append((row.metric, costs))
-        save(frontier_figure(lines, wanted, self.monitor, dense=DENSE, log=log), path)
+        figure = frontier_figure(lines, wanted, self.monitor, dense=DENSE, log=log, log_metric=log_metric)
+        save(figure, path)
 
     def __str__(self) -> str:
         labels = self.labels()

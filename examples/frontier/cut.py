@@ -10,7 +10,7 @@ import keras_iss
 from frontier.features import Digits
 from frontier.model import tested
 
-METHOD = "cut, not retrained"
+METHOD = "one-shot, not retrained"
 
 
 def add(found: keras_iss.Sweep, test: Digits, folder: Path) -> keras_iss.Sweep:

@@ -35,9 +35,10 @@ def pruned(job, given):
     np.testing.assert_allclose(got, given["expected"], atol=1e-3, err_msg="tf_keras computes something else")
     x, y, size = given["x"], given["y"], job["batch_size"]
     per_epoch = len(y) // size
-    every = max(1, max(1, round(job["epochs"] / 3)) * per_epoch // UPDATES)
+    rises = max(1, round(job["epochs"] / 3)) * per_epoch  # steps
+    every = max(1, rises // UPDATES)
     schedule = tfmot.sparsity.keras.PolynomialDecay(
-        0.0, job["sparsity"], begin_step=0, end_step=every * UPDATES, frequency=every
+        0.0, job["sparsity"], begin_step=0, end_step=rises // every * every, frequency=every
     )
     model = tfmot.sparsity.keras.prune_low_magnitude(model, pruning_schedule=schedule)
     rate = tf_keras.optimizers.schedules.CosineDecay(job["fine_rate"], job["epochs"] * per_epoch)

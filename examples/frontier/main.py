@@ -82,7 +82,7 @@ def run(asked: argparse.Namespace) -> None:
         write_json(asked.output / f"seed{seed}.json", measure.without_folders(result))
     mean = measure.mean(sweeps)
     print(f"\n{mean}\n\n{measure.at_equal_metric(mean)}")
-    mean.plot(asked.output / "frontier.png")
+    mean.plot(asked.output / "frontier.png", log=True, log_metric=True)
 
 
 def one(
@@ -151,7 +151,7 @@ def joined(found: keras_iss.Sweep, whole: keras_iss.Sweep) -> keras_iss.Sweep:
     for row in whole.rows[1:]:
         found = found.add(
             f"in_one-{row.target!r}",
-            method="iss, in one training",
+            method="ISS, in one training",
             target=row.target,
             metric=row.metric,
             macs=row.macs,

@@ -14,6 +14,7 @@ import keras_iss
 import tflite_export
 
 SIZE, TIME = "file kB", "ms per digit"
+NAMES = {"iss": "ISS, from the trained model", "one_shot": "one-shot, retrained"}  # in tables and the picture
 MORE = (0.005, 0.01, 0.02, 0.04, 0.08)  # misheard, more than by the dense model
 
 
@@ -74,12 +75,13 @@ def latency(sweeps: Sequence[keras_iss.Sweep], folders: Sequence[Path], runs: in
 
 
 def mean(sweeps: Sequence[keras_iss.Sweep]) -> keras_iss.Sweep:
-    """Each point's mean over the seeds."""
+    """Each point's mean over the seeds, its method by the name that readers get."""
     first = sweeps[0]
     rows = [
         dataclasses.replace(
             row,
-            **{name: float(np.mean([getattr(s[row.name], name) for s in sweeps])) for name in ("metric",)},
+            method=NAMES.get(row.method, row.method),
+            metric=float(np.mean([s[row.name].metric for s in sweeps])),
             **{
                 name: round(np.mean([getattr(s[row.name], name) for s in sweeps]))
                 for name in ("macs", "parameters", "units")
@@ -105,9 +107,9 @@ def at_equal_metric(found: keras_iss.Sweep) -> str:
         level = found["dense"].metric + more
         cells = []
         for method in methods:
-            there = [row for row in found.rows if row.method == method and row.metric <= level]
-            least = [min((row.measured[label] for row in there), default=None) for label in (TIME, SIZE)]
-            cells.append(" / ".join("–" if value is None else f"{value:.3g}" for value in least))
+            there = [row.measured for row in found.rows if row.method == method and row.metric <= level]
+            least = [min(figures[label] for figures in there) for label in (TIME, SIZE) if there]
+            cells.append(f"{least[0]:.3f} / {least[1]:,.0f}" if there else "–")
         lines.append(f"| {level:.1%} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -190,7 +190,7 @@ class TestReport:
         assert (list(iss.get_xdata()), list(iss.get_ydata())) == ([4.0, 6.0], [0.2, 0.15])
         assert "iss" not in {line.get_label() for line in second.lines}
         assert (first.get_ylabel(), second.get_xlabel()) == ("error", "ms")
-        made.plot(tmp_path / "frontier.png", log=True)
+        made.plot(tmp_path / "frontier.png", log=True, log_metric=True)
         assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
         with pytest.raises(ValueError, match=r"Expected some of \['macs', 'parameters', 'units'\]"):
             made.plot(tmp_path / "other.png", ["ms"])
