@@ -3,9 +3,10 @@
 The model is a language model of two LSTM layers of 650 units (vocabulary 10,000, batch of 20, 35 steps), trained with
 SGD and clipping as on the Penn Treebank. Each side gets its own copy; the sides take turns, one step each, and the
 median of the step times counts. Limit: 5 %. Processor time (all threads) stands beside it: it says more where other
-programs run on the machine at the same time.
+programs run on the machine at the same time. What a side adds differs by some per cent from process to process (where its
+memory lies); `--processes` measures in several, one after another, and gives lowest, median and highest.
 
-    python benchmarks/training_overhead.py [--quick] [--rounds 40] [--json FILE]
+    python benchmarks/training_overhead.py [--quick] [--rounds 40] [--processes 1] [--json FILE]
     KERAS_BACKEND=jax python benchmarks/training_overhead.py
 """
 
@@ -15,7 +16,11 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -67,15 +72,8 @@ def pruning(model: keras.Model, callback: ISSPruning) -> keras.Model:
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small model and few rounds: does it run?")
-    parser.add_argument("--rounds", type=int, default=40, help="steps per side")
-    parser.add_argument("--json", help="write the figures here")
-    arguments = parser.parse_args()
-    vocabulary, units = (200, 32) if arguments.quick else (VOCABULARY, UNITS)
-    rounds = 10 if arguments.quick else arguments.rounds
-
+def one_process(vocabulary: int, units: int, rounds: int) -> list[dict]:
+    """Measures in this process: a row per side."""
     callbacks = {
         "target": ISSPruning(target=0.5),
         "proximal": ISSPruning(1e-4),
@@ -84,26 +82,64 @@ def main() -> None:
     models = {"plain": language_model(vocabulary, units)}
     models |= {n: pruning(language_model(vocabulary, units), c) for n, c in callbacks.items()}
     seconds = measure(models, vocabulary, rounds)
-
     medians = {
         name: [1e3 * statistics.median(v) for v in zip(*steps, strict=True)]
         for name, steps in seconds.items()
     }
+    plain, plain_cpu = medians["plain"]
     rows = []
     for name, (wall, cpu) in medians.items():
-        added, added_cpu = wall / medians["plain"][0] - 1, cpu / medians["plain"][1] - 1
-        rows.append({"side": name, "steps": len(seconds[name]), "wall_ms": wall, "added": added,
-                     "cpu_ms": cpu, "added_cpu": added_cpu})  # fmt: skip
+        rows.append({"side": name, "steps": len(seconds[name]), "wall_ms": wall, "added": wall / plain - 1,
+                     "cpu_ms": cpu, "added_cpu": cpu / plain_cpu - 1})  # fmt: skip
         print(
-            f"{name:12} {wall:9.2f} ms/step {100 * added:+7.2f} %   {cpu:9.2f} ms CPU {100 * added_cpu:+7.2f} %"
+            f"{name:12} {wall:9.2f} ms/step {100 * rows[-1]['added']:+7.2f} %   "
+            f"{cpu:9.2f} ms CPU {100 * rows[-1]['added_cpu']:+7.2f} %",
+            flush=True,
         )
+    return rows
+
+
+def other_process(arguments: argparse.Namespace) -> list[dict]:
+    """Measures in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        quick = ["--quick"] if arguments.quick else []
+        command = [sys.executable, __file__, *quick, "--rounds", str(arguments.rounds), "--json", str(path)]
+        subprocess.run(command, check=True)
+        return json.loads(path.read_text(encoding="utf-8"))["processes"][0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small model and few rounds: does it run?")
+    parser.add_argument("--rounds", type=int, default=40, help="steps per side")
+    parser.add_argument("--processes", type=int, default=1, help="measure in so many, one after another")
+    parser.add_argument("--json", help="write the figures here")
+    arguments = parser.parse_args()
+    vocabulary, units = (200, 32) if arguments.quick else (VOCABULARY, UNITS)
+    rounds = min(10, arguments.rounds) if arguments.quick else arguments.rounds
+    if arguments.processes == 1:
+        processes = [one_process(vocabulary, units, rounds)]
+    else:
+        processes = [other_process(arguments) for _ in range(arguments.processes)]
+        for i, row in enumerate(processes[0][1:], start=1):
+            added = [100 * rows[i]["added"] for rows in processes]
+            print(
+                f"{row['side']:12} lowest {min(added):+.1f} %, median {statistics.median(added):+.1f} %, "
+                f"highest {max(added):+.1f} %"
+            )
     backend = keras.backend.backend()
     print(f"{units} units, vocabulary {vocabulary}, {backend}, limit {100 * LIMIT:.0f} %")
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(
-                {"backend": backend, "units": units, "vocabulary": vocabulary, "rows": rows}, file, indent=1
-            )
+        command = f"python benchmarks/training_overhead.py --rounds {rounds} --processes {len(processes)}"
+        found = {
+            "command": command,
+            "backend": backend,
+            "units": units,
+            "vocabulary": vocabulary,
+            "processes": processes,
+        }
+        Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

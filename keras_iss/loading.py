@@ -32,6 +32,7 @@ _LIMIT_GB = 4.0
 _GB = 1024**3
 _CONFIG = "config.json"
 _CONFIG_BYTES = 64 * 1024**2
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Keras prints some of its messages in bold
 _DEPTH = 150  # of JSON; a model inside a model adds about six
 _MEMBERS = 10_000
 
@@ -123,7 +124,7 @@ def _numbers(array: Any) -> np.ndarray:
 
 def one_line(error: BaseException) -> str:
     """What an error says, on one line of at most 300 characters, none of which steers a terminal."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 300 else f"{text[:297]}..."
 

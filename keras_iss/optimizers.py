@@ -35,6 +35,7 @@ class _State:
     masks: Masks
     targets: Mapping[str, Any]  # the weights that structures or masks hold, by path
     positions: Mapping[int, tuple[int, str]]  # id of such a weight -> its place among the variables, its path
+    pressing: Pressing
     add_lasso: Callable[..., dict[str, Any]]
     shrink: Callable[..., dict[str, Any]]
 
@@ -153,6 +154,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
             masks=masks,
             targets={path: named[path] for path in held},
             positions={id(v): (i, path) for i, (path, v) in enumerate(named.items()) if path in held},
+            pressing=pressing,
             add_lasso=fused(pressing.add_lasso) if large else pressing.add_lasso,
             shrink=fused(pressing.shrink) if large else pressing.shrink,
         )
@@ -199,12 +201,12 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return total
 
     def _with_subgradient(self, grads: Sequence[Any], variables: Sequence[Any] | None) -> list[Any]:
-        # What replicas add here is added up, as their gradients are.
-        strengths = {n: ops.convert_to_tensor(g.strength) / replicas() for n, g in self._state.groups.items()}
         places = self._places(grads, variables, self._state.targets)
         dense = {path: ops.convert_to_tensor(grads[i]) for path, i in places.items()}
         total = list(grads)
-        for path, gradient in self._state.add_lasso(dense, self._weights(), strengths).items():
+        weights = self._weights()
+        pulls = self._state.pressing.pulls(weights, replicas())
+        for path, gradient in self._state.add_lasso(dense, weights, pulls).items():
             total[places[path]] = gradient
         return total
 
@@ -225,13 +227,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return {path: ops.convert_to_tensor(v) for path, v in self._state.targets.items()}
 
     def _prune(self, learning_rate: Any, steps: Any, updated: Any) -> None:
-        groups = self._state.groups.items()
-        strengths = {name: ops.convert_to_tensor(g.strength) for name, g in groups}
-        deadlines = {name: ops.convert_to_tensor(g.deadline) for name, g in groups}
-        steps = ops.cast(steps, self.start_epoch.dtype)
-        pruned = self._state.shrink(
-            self._weights(), self.masks.tensors(), strengths, deadlines, learning_rate, steps, updated
-        )
+        steps, weights = ops.cast(steps, self.start_epoch.dtype), self._weights()
+        factors = self._state.pressing.factors(weights, learning_rate, steps, updated)
+        left = self._state.pressing.left(steps)
+        pruned = self._state.shrink(weights, self.masks.tensors(), factors, left)
         for path, value in pruned.items():
             self.assign(self._state.targets[path], value)
 

@@ -1,4 +1,8 @@
-"""What group Lasso and deadlines make of the weights in one step: pure functions of tensors."""
+"""What group Lasso and deadlines make of the weights in one step: pure functions of tensors.
+
+Those that give one number per unit (`pulls`, `factors`) sum over whole weights, which TensorFlow's own operations do on
+all cores; those that give whole weights (`add_lasso`, `shrink`) are chains of elementwise arithmetic, to be `fused`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from keras import ops
 
 from keras_iss import layouts
 from keras_iss.distribution import same_everywhere
-from keras_iss.regularizers import deadline_factors, group_subgradient, present, scale_all, shrink_factors
+from keras_iss.regularizers import deadline_factors, group_pulls, present, pull_all, scale_all, shrink_factors
 from keras_iss.structures import Role, Structure, scale, squared_norms
 
 FREE = -1  # deadline of a unit that may stay
@@ -82,38 +86,43 @@ class Pressing:
         """The penalised slices of each group."""
         return [g.penalised for g in self.groups.values()]
 
-    def add_lasso(self, grads: Tensors, weights: Tensors, strengths: Tensors) -> dict[str, Any]:
+    def pulls(self, weights: Tensors, replicas: int) -> dict[str, Any]:
+        """What the subgradient multiplies each unit's weights by on one of several replicas, whose gradients are added up."""
+        strengths = {name: ops.convert_to_tensor(g.strength) / replicas for name, g in self.groups.items()}
+        return group_pulls(self.structures, weights, strengths)
+
+    def add_lasso(self, grads: Tensors, weights: Tensors, pulls: Tensors) -> dict[str, Any]:
         """Gradients of the weights that groups hold, with the subgradient added."""
-        extra = group_subgradient(self.structures, weights, strengths)
+        extra = pull_all(self.structures, weights, pulls)
         return {
             path: grads[path] + ops.cast(extra[path], grads[path].dtype) for path in extra if path in grads
         }
 
-    def shrink(
-        self,
-        weights: Tensors,
-        masks: Tensors,
-        strengths: Tensors,
-        deadlines: Tensors,
-        learning_rate: Any,
-        steps: Any,
-        updated: Any,
-    ) -> dict[str, Any]:
-        """Proximal step or threshold, deadlines, and last the masks: the new weights."""
-        groups = self.groups
-        factors = {name: deadline_factors(deadlines[name], steps, updated) for name in groups}
-        if self.method == "proximal" and self.lasso:
-            for s in self.structures:
-                shrunk = shrink_factors(squared_norms(s, weights), learning_rate * strengths[s.name])
+    def factors(self, weights: Tensors, learning_rate: Any, steps: Any, updated: Any) -> dict[str, Any]:
+        """What deadlines and, with "proximal", group Lasso leave of each unit, by structure name."""
+        factors = {}
+        for name, group in self.groups.items():
+            factors[name] = deadline_factors(ops.convert_to_tensor(group.deadline), steps, updated)
+            if self.method == "proximal" and self.lasso:
+                step = learning_rate * ops.convert_to_tensor(group.strength)
+                shrunk = shrink_factors(squared_norms(group.penalised, weights), step)
                 if updated is not None:
                     shrunk = ops.where(updated, shrunk, ops.ones_like(shrunk))
-                factors[s.name] = factors[s.name] * shrunk
+                factors[name] = factors[name] * shrunk
+        return factors
+
+    def left(self, steps: Any) -> dict[str, Any]:
+        """1 for units that are still there, 0 for those whose deadline has come, by structure name."""
+        return {name: present(ops.convert_to_tensor(g.deadline), steps) for name, g in self.groups.items()}
+
+    def shrink(self, weights: Tensors, masks: Tensors, factors: Tensors, left: Tensors) -> dict[str, Any]:
+        """Factors, threshold, biases of units that are gone, and last the masks: the new weights."""
         new = scale_all(self.structures, weights, factors)
         if self.method == "subgradient" and self.lasso:
             new = {path: self._threshold(path, value) for path, value in new.items()}
-        for name, group in groups.items():
+        for name, group in self.groups.items():
             if group.biases is not None:
-                new |= scale(group.biases, {**weights, **new}, present(deadlines[name], steps))
+                new |= scale(group.biases, {**weights, **new}, left[name])
         return new | masked({path: new.get(path, weights[path]) for path in masks}, masks)
 
     def _threshold(self, path: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,7 +71,7 @@ class _Cloner:
             return _clone_graph(layer, self, self._fields_of(layer))
         if not isinstance(layer, keras.layers.Layer):
             return layer  # a keras.ops operation has neither weights nor state
-        config = _without_build(copy.deepcopy(layer.get_config()))
+        config = _without_build(layer.get_config())
         for field, value in self._fields_of(layer).items():
             _set_field(config, field, value)
         for key in config:
@@ -82,12 +81,16 @@ class _Cloner:
 
 
 def _without_build(config: Any) -> Any:
-    """A wrapper's config says for which input shape its inner layer was built: the old one, so it goes."""
+    """A copy, lists that Keras tracks as plain ones. A wrapper's config says for which input shape its inner layer was
+    built: the old one, so it goes.
+    """
     if isinstance(config, dict):
         return {
             k: _without_build(v) for k, v in config.items() if k not in ("build_config", "compile_config")
         }
-    return type(config)(map(_without_build, config)) if isinstance(config, (list, tuple)) else config
+    if isinstance(config, (list, tuple)):
+        return (tuple if isinstance(config, tuple) else list)(map(_without_build, config))
+    return config
 
 
 def _set_field(config: Any, field: tuple[str | int, ...], value: int) -> None:

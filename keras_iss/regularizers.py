@@ -130,10 +130,24 @@ def group_subgradient(
 
     Source: Wen et al., arXiv 1709.05027, section 3.2, equation 3.
     """
+    structures = tuple(structures)
+    return pull_all(structures, weights, group_pulls(structures, weights, strengths))
+
+
+def group_pulls(
+    structures: Iterable[Structure], weights: Mapping[str, Any], strengths: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How hard each unit's weights are pulled to 0: λ / sqrt(Σ w² + 1e-8) by structure name, shape (size,)."""
+    return {s.name: strengths[s.name] / ops.sqrt(squared_norms(s, weights) + EPSILON) for s in structures}
+
+
+def pull_all(
+    structures: Iterable[Structure], weights: Mapping[str, Any], pulls: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Σ w · pull[unit] over all groups that hold a weight, by path."""
     total: dict[str, Any] = {}
     for structure in structures:
-        pull = strengths[structure.name] / ops.sqrt(squared_norms(structure, weights) + EPSILON)
-        for path, share in _shares(structure, weights, pull).items():
+        for path, share in _shares(structure, weights, pulls[structure.name]).items():
             total[path] = total[path] + share if path in total else share
     return total
 

@@ -207,10 +207,11 @@ def squared_norms(
         if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
             weight = ops.cast(weight, "float32")
         others = tuple(a for a in range(len(weight.shape)) if a != part.axis)
-        # (2w)²/4 is w² to the last bit. Written so for rows, because XLA would else keep the squares in memory to
-        # share them with the sums over columns, which is several times slower than squaring twice.
-        factor = 2.0 if part.axis == 0 else 1.0
-        per_index = ops.sum(ops.square(factor * weight), axis=others) / factor**2
+        # (2w)²/4 is w² to the last bit. Written so for rows where XLA compiles the step, because it would else keep
+        # the squares in memory to share them with the sums over columns, several times slower than squaring twice.
+        factor = 2.0 if part.axis == 0 and keras.backend.backend() == "jax" else 1.0
+        squares = ops.square(factor * weight) if factor != 1.0 else ops.square(weight)
+        per_index = ops.sum(squares, axis=others) / factor**2
         total = total + _sum_units(part, per_index, structure.size)
     return total if not isinstance(total, float) else ops.zeros((structure.size,))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,13 +11,14 @@ import numpy as np
 from keras import tree
 
 from keras_iss.introspection import variables_of
-from keras_iss.rebuilding import rebuild
+from keras_iss.loading import one_line
+from keras_iss.rebuilding import Removed, rebuild
 from keras_iss.structures import Structure, scale, to_numpy
 from keras_iss.tracing import Trace, trace
 
 
 class StripError(RuntimeError):
-    """The stripped model doesn't compute what the original does."""
+    """The smaller model can't be built, or doesn't compute what the original does."""
 
 
 Keep = int | float | Mapping[str, int | float]
@@ -51,7 +53,7 @@ def prune(model: keras.Model, keep: Keep, *, trace: Trace | None = None) -> kera
     the baseline it improves on.
     """
     found = _trace_of(model, trace)
-    copied = rebuild(model, found, {})
+    copied = _rebuilt(model, found, {})
     own = _trace(copied)
     for name, kept in _kept_units(found, keep).items():
         structure = own[name]
@@ -130,7 +132,7 @@ def strip(
             )
     found = _trace(model)
     removed = strippable(found, multiple_of=multiple_of, min_units=min_units)
-    small = rebuild(model, found, removed)
+    small = _rebuilt(model, found, removed)
     if verify:
         _verify(model, small, found)
     return small
@@ -160,12 +162,36 @@ def _choose(found: Trace, structure: Structure, removable: np.ndarray, width: in
     return np.sort(order[: structure.size - width])
 
 
+def _rebuilt(model: keras.Model, found: Trace, removed: Removed) -> keras.Model:
+    with _explained(
+        f"Model {model.name!r} can't be built again from its layers' configurations",
+        "see that keras.models.clone_model(model) works and gives weights of the same shapes",
+    ):
+        return rebuild(model, found, removed)
+
+
+@contextlib.contextmanager
+def _explained(what: str, mend: str) -> Iterator[None]:
+    """Says in one sentence of ours what Keras or a layer of the user's breaks off with."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise StripError(f"{what} ({one_line(error)}): {mend}.") from error
+
+
 def _verify(model: keras.Model, small: keras.Model, found: Trace) -> None:
     inputs = random_inputs(found)
     inputs = (
         tree.pack_sequence_as(model.input, inputs) if not isinstance(model, keras.Sequential) else inputs[0]
     )
-    expected, received = (tree.flatten(_outputs(m, inputs)) for m in (model, small))
+    with _explained(
+        f"Keras itself can't run model {model.name!r} on random inputs, so the stripped one can't be checked",
+        "mend the model, or call strip with verify=False",
+    ):
+        expected = tree.flatten(_outputs(model, inputs))
+    received = tree.flatten(_outputs(small, inputs))
     for index, (want, got) in enumerate(zip(expected, received, strict=True)):
         tolerance = 1e-5 if "float16" not in str(want.dtype) else 1e-2
         want, got = want.astype("float64"), got.astype("float64")

@@ -61,7 +61,8 @@ def _follow(functional: keras.Model, kinds: list[list[InputKind]]) -> None:
         read = [kind for x in tensors for kind in sources.get(id(x), (x, []))[1]]
         outputs = layer(*args, **kwargs)
         if isinstance(layer, keras.Model) and not is_subclassed(layer):
-            _follow(as_functional(layer), [sources.get(id(x), (x, []))[1] for x in tensors])
+            given = tensors[: len(layer.inputs)]  # what comes behind them are masks
+            _follow(as_functional(layer), [sources.get(id(x), (x, []))[1] for x in given])
         elif read and not _notes(layer, read) and not getattr(layer, "weights", ()):
             for x in keras.tree.flatten(outputs):
                 sources[id(x)] = (x, read)

@@ -70,7 +70,8 @@ def run(asked: argparse.Namespace) -> None:
     times = measure.latency(asked.output, results)
     for result in results:
         for kept in result["files"].values():
-            kept["ms"] = times[kept["file"]]
+            if kept["file"] in times:
+                kept["ms"] = times[kept["file"]]
         write_json(asked.output / f"{result['model']}-seed{result['seed']}.json", result)
     print(f"\n{measure.table(results)}\n\n{measure.summary(results)}")
 

@@ -48,9 +48,12 @@ def export(model: keras.Model, stem: Path, recipes: Sequence[str | None], stream
 def latency(folder: Path, results: Sequence[Mapping], runs: int = 100) -> dict[str, float]:
     """Median milliseconds for 3 seconds of speech (streaming: for one step), batch 1, one thread.
 
-    All files take turns in one run.
+    All files that are in the folder take turns in one run; a result may have been brought without them.
     """
     names = [kept["file"] for result in results for kept in result["files"].values()]
+    names = [name for name in names if (folder / name).is_file()]
+    if not names:
+        return {}
     report = tflite_export.benchmark([folder / name for name in names], threads=1, runs=runs)
     return {Path(row.path).name: row.median_ms for row in report.rows}
 

@@ -25,6 +25,8 @@ class Network:
         recurrent: "lstm", or "hlstm" whose gates are small networks.
         gate_units: Widths of the hidden layers of an H-LSTM's gates.
         gate_dropout: Dropout inside those gates.
+        kernel_initializer: Of an H-LSTM's kernels: Keras's own for a layer starts gates that have a hidden layer too
+            weak (in the second layer they'd vary half as much as an LSTM's), and epochs pass until they work.
         bidirectional: False: convolution and recurrence look back only, so that the model streams.
     """
 
@@ -36,6 +38,7 @@ class Network:
     recurrent: str = "lstm"
     gate_units: tuple[int, ...] = ()
     gate_dropout: float = 0.0
+    kernel_initializer: str = "he_uniform"
     bidirectional: bool = True
 
 
@@ -71,6 +74,7 @@ def _recurrent(network: Network, n: int) -> keras.layers.Layer:
             network.units,
             gate_units=network.gate_units,
             gate_dropout=network.gate_dropout,
+            kernel_initializer=network.kernel_initializer,
             return_sequences=True,
             name=f"hlstm_{n}",
         )

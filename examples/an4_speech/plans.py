@@ -63,8 +63,9 @@ def pick(name: str, *, small: bool, epochs: int | None = None, finished: Sequenc
     if name == "hlstm":
         return Plan(h_lstm, recipe)
     if name == "gp":
-        # Few connections need little noise against overfitting.
+        # Few connections need little noise against overfitting, and learn too little at the baseline's rate.
         sparse = dataclasses.replace(h_lstm, dropout=0.05)
+        recipe = dataclasses.replace(recipe, learning_rate=2 * recipe.learning_rate)
         return Plan(sparse, recipe, _grow_and_prune(sparse, recipe), (None, "dynamic_int8", "sparse"))
     if name == "iss":
         return Plan(network, recipe, _iss(finished))

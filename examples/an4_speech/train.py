@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 from runs import Epoch, write_json
 
+import keras_iss
 from an4_speech import decode
 from an4_speech.batches import Augmentation, Batches
 
@@ -116,7 +117,7 @@ def train(
             Epoch(batches),
             *callbacks,
             curve,
-            keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
+            keras_iss.callbacks.Backup(folder / "backup"),
         ],
     )
     return curve.rows

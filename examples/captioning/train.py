@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 from runs import Epoch, write_json
 
+import keras_iss
 from captioning import tell
 from captioning.batches import Batches
 from captioning.data import LOOK, Images, Vocabulary
@@ -144,7 +145,7 @@ def train(
             *callbacks,
             *([KeepBest(folder / "best.weights.h5", curve)] if keep_best else []),
             curve,
-            keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
+            keras_iss.callbacks.Backup(folder / "backup"),
         ],
     )
     return curve.rows

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from runs import write_json
 
+import keras_iss
 from ptb_lm import data
 from ptb_lm.model import reset
 from ptb_lm.perplexity import Scorer
@@ -135,9 +136,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     curve = Curve(folder / "curve.json", scorer)
     x, y = data.streams(ids, recipe.batch, recipe.steps)
-    backup = keras.callbacks.BackupAndRestore(
-        folder / f"backup-{epochs.start}", double_checkpoint=True, delete_checkpoint=False
-    )
+    backup = keras_iss.callbacks.Backup(folder / f"backup-{epochs.start}", keep=True)
     model.fit(
         x,
         y,

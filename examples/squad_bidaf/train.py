@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 from runs import Epoch, write_json
 
+import keras_iss
 from squad_bidaf.batches import Batches
 
 
@@ -115,7 +116,7 @@ def train(
             Epoch(batches),
             *callbacks,
             curve,
-            keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
+            keras_iss.callbacks.Backup(folder / "backup"),
         ],
     )
     return curve.rows

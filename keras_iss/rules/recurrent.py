@@ -26,11 +26,15 @@ def _cell(call: Call) -> tuple[Signal, list[Signal]]:
     """One cell: args are the input and the list of its initial states (None where they are zeros)."""
     cell, (inputs, states) = call.layer, call.args
     elementwise = [zero_at_zero(cell.activation), zero_at_zero(getattr(cell, "recurrent_activation", None))]
+    traced = [state for state in states or [] if isinstance(state, Signal)]
+    constant = len(traced) < len(states or [])
     # The states stay 0 if tanh(0) = 0, whatever the gates are, unless a state that isn't 0 comes in.
-    zero = elementwise[0] is True and all(s.zero for s in states or [])
+    zero = elementwise[0] is True and not constant and all(s.zero for s in traced)
     units = call.structure(cell.units, kind="hidden", zero=zero)
     if None in elementwise:
         call.pins([units], f"an activation of {call.name} is not known to treat each unit alone")
+    if constant:
+        call.pins([units], f"an initial state of {call.name} is a constant, which can't shrink with it")
     gates = _GATES[type(cell)]
     call.reads(inputs, cell.kernel)
     call.reads(units, cell.recurrent_kernel, -2)
@@ -39,7 +43,7 @@ def _cell(call: Call) -> tuple[Signal, list[Signal]]:
         call.multiplies(matrix)
     call.writes(units, cell.bias, gates=gates, penalised=False)
     call.resizes(units, "units", value=cell.units)
-    for state in states or []:
+    for state in traced:
         call.joins(
             [units, state], f"the initial state of {call.name} comes from something that can't shrink with it"
         )
@@ -61,8 +65,7 @@ def _stacked_cells(call: Call) -> tuple[Signal, list[Any]]:
 def _recurrent(call: Call) -> list[Signal]:
     """An RNN layer around its cell."""
     layer = call.layer
-    states = call.argument(1, "initial_state")
-    states = [states] if isinstance(states, Signal) else states
+    states = _initial_states(call)
     # An LSTM and its like hold their cell's config as their own.
     field = ("cell", "config") if "cell" in layer.get_config() else ()
     output, new_states = call.inner(layer.cell, (call.inputs[0], states), {}, part="", field=field)
@@ -74,9 +77,14 @@ def _recurrent(call: Call) -> list[Signal]:
     return [output, *keras.tree.flatten(new_states)] if layer.return_state else [output]
 
 
+def _initial_states(call: Call) -> list[Any] | None:
+    states = call.argument(1, "initial_state")
+    return states if states is None else list(states) if isinstance(states, (list, tuple)) else [states]
+
+
 def _bidirectional(call: Call) -> list[Signal]:
     layer = call.layer
-    states = call.argument(1, "initial_state")
+    states = _initial_states(call)
     half = len(states or ()) // 2
     ends = {"forward": states[:half], "backward": states[half:]} if states else {}
     outputs = []

@@ -71,6 +71,7 @@ def in_a_process(target: Target, paths: Sequence[Path]) -> Iterator[str]:
                 return
             stuck = child.poll() is None
         finally:
+            os.close(pipe)
             child.kill()
         left.pop(0)
         yield "hang" if stuck else child.how_it_ended()
@@ -132,7 +133,6 @@ def _line(pipe: int) -> str | None:
     while not told.endswith(b"\n"):
         ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
         if not ready or not (part := os.read(pipe, 1)):
-            os.close(pipe)
             return None
         told += part
     return json.loads(told)

@@ -11,7 +11,7 @@ import pytest
 from keras import layers, ops
 
 import keras_iss
-from tests.topologies import FEATURES, STEPS, Mean, inputs_for, outputs_of, randomise
+from tests.topologies import BATCH, FEATURES, STEPS, Mean, inputs_for, outputs_of, randomise
 
 UNITS, GONE = 5, 1
 
@@ -41,6 +41,12 @@ def _beside_in_time(n):
 def _states_are_inputs(n):
     x, h, c = keras.Input((STEPS, FEATURES)), keras.Input((n,)), keras.Input((n,))
     return keras.Model([x, h, c], layers.Dense(2)(lstm(n)(x, initial_state=[h, c])))
+
+
+def _states_are_constants(n):
+    x = keras.Input((STEPS, FEATURES), batch_size=BATCH)
+    states = [np.ones((BATCH, UNITS), "float32")] * 2
+    return keras.Model(x, layers.Dense(2)(lstm(n)(x, initial_state=states)))
 
 
 def _shared_reader(n):
@@ -100,6 +106,7 @@ PINNED = {
     "added to an input": (_residual, "merges"),
     "beside an input in time": (_beside_in_time, "beside"),
     "initial state from outside": (_states_are_inputs, "initial state"),
+    "initial state is a constant": (_states_are_constants, "is a constant"),
     "reader shared with an input": (_shared_reader, "shared"),
     "compared with an input": (_attention_to_an_input, "compares"),
     "compared, and not 0": (_attention_to_sigmoids, "reads it without a weight"),

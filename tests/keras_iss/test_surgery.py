@@ -316,6 +316,56 @@ def test_a_loaded_model_is_stripped(tmp_path):
     )
 
 
+@keras.saving.register_keras_serializable("tests")
+class Scaled(layers.Layer):
+    """Keras tracks what it holds, the dict as well, so that its configuration can't be deeply copied."""
+
+    def __init__(self, options: dict, **kwargs):
+        super().__init__(**kwargs)
+        self.options = options
+
+    def call(self, x):
+        return x * self.options["factors"][0]
+
+    def get_config(self):
+        return super().get_config() | {"options": self.options}
+
+
+def test_a_layer_whose_configuration_keras_tracks_is_copied():
+    model = small_model()
+    scaled = keras.Sequential([keras.Input(model.input_shape[1:]), *model.layers, Scaled({"factors": [2.0]})])
+    zero(scaled, "first", [1, 2])
+    small = keras_iss.strip(scaled)
+    assert widths(small)["first"] == 4
+    assert small.layers[-1].options == {"factors": [2.0]}
+
+
+def test_a_model_that_keras_can_t_run_is_not_stripped():
+    x = keras.Input((5, 3))
+    state = layers.Dense(4)(layers.GlobalAveragePooling1D()(x))
+    y = layers.LSTM(4)(
+        x, initial_state=[state]
+    )  # one state too few, which Keras doesn't see before the first batch
+    with pytest.raises(keras_iss.StripError, match="Keras itself can't run model 'broken' .* list index"):
+        keras_iss.strip(keras.Model(x, layers.Dense(1)(y), name="broken"))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Forgetful(layers.Dense):
+    """Its configuration says another width than it has."""
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units + 1}
+
+
+@pytest.mark.parametrize("cut", [keras_iss.strip, lambda model: keras_iss.prune(model, 0.5)])
+def test_a_model_that_can_t_be_built_again_is_named(cut):
+    first = small_model()
+    model = keras.Sequential([keras.Input(first.input_shape[1:]), *first.layers, Forgetful(3)], name="torn")
+    with pytest.raises(keras_iss.StripError, match=r"Model 'torn' can't be built again .*shape.*clone_model"):
+        cut(model)
+
+
 def test_stripping_twice_changes_nothing_more():
     model = small_model()
     zero(model, "first", [1, 2])

@@ -45,6 +45,16 @@ def test_numbers_behind_weights_are_not_taken_for_indices():
     assert kind.vocabulary is None
 
 
+def test_a_nested_model_is_followed_where_its_input_brings_a_mask():
+    inner_x = keras.Input((None, 2))
+    inner = keras.Model(inner_x, layers.LSTM(3, return_sequences=True)(inner_x))
+    x = keras.Input((None,), dtype="int32")
+    with pytest.warns(UserWarning, match="destroy the mask"):
+        y = inner(layers.Embedding(7, 2, mask_zero=True)(x))
+    (kind,) = kinds_of(x, y)
+    assert (kind.vocabulary, kind.padding) == (7, 0.0)
+
+
 @pytest.mark.parametrize("pad", ["right", "left", "mixed"])
 def test_padding_is_what_the_mask_is_computed_from(pad):
     x = keras.Input((20, 3))

@@ -1,4 +1,4 @@
-"""Cloning a model with its recurrent layers swapped for their twins."""
+"""Cloning a model with its recurrent layers, and what LiteRT computes otherwise than Keras, swapped for their twins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..signature import as_functional, input_names, is_subclassed
 from .cells import cells_of
 from .form import FLOAT32, Form
 from .layers import BidirectionalTwin, RNNTwin, TimeDistributedTwin
+from .normalization import UnitNormalizationTwin
 
 __all__ = ["lower"]
 
@@ -80,7 +81,7 @@ def _clone(functional: keras.Model, inputs, form: Form, twins: dict[int, keras.L
 
 
 def _twin(layer: keras.Layer, form: Form, twins: dict[int, keras.Layer]) -> keras.Layer:
-    """The twin of a layer; the layer itself where nothing in it is recurrent. A shared layer has one twin."""
+    """The twin of a layer; the layer itself where it needs none. A shared layer has one twin."""
     if id(layer) not in twins:
         twins[id(layer)] = _make_twin(layer, form, twins)
     return twins[id(layer)]
@@ -93,6 +94,8 @@ def _make_twin(layer: keras.Layer, form: Form, twins: dict[int, keras.Layer]) ->
         )
     if type(layer) is keras.layers.TimeDistributed:
         return TimeDistributedTwin(layer, _twin(layer.layer, form, twins))
+    if type(layer) is keras.layers.UnitNormalization:
+        return UnitNormalizationTwin(layer)
     if isinstance(layer, keras.Model) and not is_subclassed(layer):
         functional = as_functional(layer)
         inputs = keras.tree.map_structure(
