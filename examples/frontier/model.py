@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from runs import Epoch
 
+import keras_iss
 from frontier.features import MELS, STEPS, Digits
-from keras_iss.callbacks import Backup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def start(recipe: Recipe, training: Digits, seed: int, path: Path) -> None:
     batches = Batches(training, recipe.batch_size, seed)
     model = build(recipe)
     compile_model(model, recipe.learning_rate, recipe.start_epochs * len(batches))
-    train(model, batches, recipe.start_epochs, [Backup(path.with_suffix(""), keep=True)])
+    train(model, batches, recipe.start_epochs, [keras_iss.callbacks.Backup(path.with_suffix(""), keep=True)])
     beside = path.with_name(f"unfinished-{path.name}")
     model.save(beside)
     beside.replace(path)
