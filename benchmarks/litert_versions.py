@@ -43,15 +43,13 @@ def python_of(wanted: str, cache: Path) -> Path:
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
         venv.create(folder, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", f"{PACKAGE}=={wanted}"]
-        subprocess.run(command, check=True)
-        tried = subprocess.run(
-            [str(python), "-c", "import ai_edge_litert.interpreter"], capture_output=True, text=True
-        )
-        if "NumPy 1.x" in tried.stderr:  # an old build, whose metadata doesn't say so
-            subprocess.run([*command[:-1], "numpy<2"], check=True)
+        install(python, f"{PACKAGE}=={wanted}")
         ready.write_text("")
     return python
+
+
+def install(python: Path, what: str) -> None:
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", what], check=True)
 
 
 def outputs(python: Path, job: dict, folder: Path) -> dict[str, np.ndarray] | str:
@@ -84,6 +82,10 @@ def check(wanted: list[str], cache: Path, only: list[str] | None) -> dict[str, l
             assert not isinstance(here, str), here
             for name, python in pythons.items():
                 there = outputs(python, each, folder)
+                if isinstance(there, str) and "SystemError" in there and not rows[name]:
+                    # An old build, made for NumPy 1, whose metadata doesn't say so.
+                    install(python, "numpy<2")
+                    there = outputs(python, each, folder)
                 if isinstance(there, str):
                     rows[name].append(Row(each["model"], each["quantize"], each["streaming"], reason=there))
                 else:
