@@ -13,6 +13,8 @@ import pytest
 
 from keras_iss.callbacks import Backup
 from keras_iss.files import written_whole
+from tests.kills.operations import OPERATIONS
+from tests.kills.run import left_behind
 from tflite_export.files import working_folder, write_whole
 
 RUN = Path(__file__).with_name("run.py")
@@ -35,6 +37,16 @@ def test_killed_work_goes_on_to_the_same_result_and_leaves_nothing(tmp_path):
     summary = json.loads((tmp_path / "kills.json").read_text())
     assert summary["kills"] >= 3
     assert summary["found"] == []
+
+
+def test_only_other_peoples_temporary_files_may_stay(tmp_path):
+    for name in ("out", "tmp/tmpab_12345", "tmp/tmpfull0000", "tmp/keras-iss-1-a", "tmp/tmpshort"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "tmp" / "tmpfull0000" / "part").write_text("")
+    (tmp_path / "tmp" / "__autograph_generated_file1.py").write_text("")
+    (tmp_path / "out" / "tmpab_12345").mkdir()
+    left = left_behind(tmp_path, OPERATIONS["strip"])
+    assert left == ["keras-iss-1-a", "tmpab_12345", "tmpfull0000", "tmpshort"]
 
 
 class Killed(BaseException):
