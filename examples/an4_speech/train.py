@@ -26,6 +26,7 @@ class Recipe:
         batch_size: Utterances per step.
         learning_rate: Adam's highest; it rises over `warmup_epochs` and falls to 0 along a cosine.
         clipnorm: Largest norm of the gradient of all weights together.
+        weight_decay: What a step takes from the kernels, as a share of them and of its rate.
         listen_every: Epochs between two error rates in the curve.
         multiple: Steps are padded to a multiple of this.
         augmentation: How utterances are changed.
@@ -36,6 +37,7 @@ class Recipe:
     learning_rate: float = 2e-3
     warmup_epochs: int = 2
     clipnorm: float = 20.0
+    weight_decay: float = 0.0
     listen_every: int = 5
     multiple: int = 32
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
@@ -51,7 +53,10 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> N
         warmup_target=recipe.learning_rate,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.Adam(rate, global_clipnorm=recipe.clipnorm)
+    decay = recipe.weight_decay or None
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=recipe.clipnorm, weight_decay=decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(optimizer, keras.losses.CTC(), jit_compile=keras.backend.backend() == "jax")
 
 

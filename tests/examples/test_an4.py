@@ -372,6 +372,20 @@ def trained(tones, folder, *callbacks):
     return network, train.train(network, batches, recipe, folder, heard=heard, callbacks=callbacks)
 
 
+def test_weight_decay_spares_what_only_shifts_or_scales():
+    network = model.build(model.Network(filters=4, units=3, recurrent="hlstm", gate_units=(2,)))
+    # The first step's rate is a hundredth of the highest.
+    train.compile_model(network, train.Recipe(learning_rate=100.0, weight_decay=0.1), 5)
+    weights = network.trainable_variables
+    for weight in weights:
+        weight.assign(keras.ops.ones_like(weight))
+    network.optimizer.build(weights)
+    network.optimizer.apply([keras.ops.zeros_like(weight) for weight in weights])
+    for weight in weights:
+        left = 0.9 if len(weight.shape) > 1 else 1.0
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weight), left, rtol=1e-6, err_msg=weight.path)
+
+
 def test_a_resumed_training_is_the_uninterrupted_one(tones, tmp_path):
     whole, curve = trained(tones, tmp_path / "whole", Keep(tmp_path / "whole", tmp_path / "part"))
     assert [row["epoch"] for row in json.loads((tmp_path / "part" / "curve.json").read_text())] == [1]
