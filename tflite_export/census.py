@@ -56,26 +56,34 @@ class Sparse:
         matrices: How many.
         weights: How many weights they have.
         stored: How many of those stand in the file; in a matrix of blocks, also the zeros within a block.
-        blocks: How many of the matrices are stored in blocks, which LiteRT multiplies as they are.
+        direct: How many of the matrices LiteRT multiplies as they are; the others are unpacked when the file is opened.
     """
 
     matrices: int
     weights: int
     stored: int
-    blocks: int
+    direct: int
 
 
 def sparse_weights(data: bytes) -> Sparse:
     """What a file stores without zeros; a matrix that several graphs read counts once."""
     model = schema.Model.GetRootAs(data, 0)
-    graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-    tensors = [g.Tensors(i) for g in graphs for i in range(g.TensorsLength())]
-    found = {t.Buffer(): t for t in tensors if t.Sparsity() is not None}
+    names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    found, unpacked = {}, set()
+    for i in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(i)
+        tensors = [graph.Tensors(n) for n in range(graph.TensorsLength())]
+        found |= {t.Buffer(): t for t in tensors if t.Sparsity() is not None}
+        unpacked |= {
+            tensors[op.Inputs(0)].Buffer()
+            for op in _operators(model, i)
+            if names[op.OpcodeIndex()] == "DENSIFY"
+        }
     return Sparse(
         matrices=len(found),
         weights=sum(int(np.prod(t.ShapeAsNumpy())) for t in found.values()),
         stored=sum(model.Buffers(buffer).DataLength() // 4 for buffer in found),
-        blocks=sum(t.Sparsity().BlockMapLength() > 0 for t in found.values()),
+        direct=len(found.keys() - unpacked),
     )
 
 

@@ -91,10 +91,8 @@ def _stored(data: bytes, model: keras.Model) -> str:
     matrices = [np.asarray(keras.ops.convert_to_numpy(v)) for v in variables]
     nonzero = sum(int(np.count_nonzero(w)) for w in matrices)
     speed = "unpacked when the file is opened, so as fast as a dense file"
-    if found.blocks:
-        speed = (
-            "in blocks that LiteRT multiplies as they are: faster where few are left, slower where many are"
-        )
+    if found.direct:
+        speed = f"{found.direct} of which LiteRT multiplies as they are: faster where few weights are left, slower where many are"
     return (
         f"{found.stored:,} of {found.weights:,} weights stored in {found.matrices} sparse matrices, {speed}; the model "
         f"has {nonzero:,} weights that aren't 0 in its {len(matrices)} matrices of {sum(w.size for w in matrices):,}"

@@ -51,7 +51,7 @@ def test_only_what_is_not_zero_is_stored(kind, tmp_path):
     result = tflite_export.export(model, tmp_path / "sparse.tflite", lowering=lowering, quantize="sparse")
     assert result.max_abs_error <= 1e-5
     found = sparse_weights(result.path.read_bytes())
-    assert (found.weights, found.stored, found.blocks) == (weights, nonzero, 0)
+    assert (found.weights, found.stored, found.direct) == (weights, nonzero, 0)
     assert result.size_bytes < 0.5 * 4 * weights
     (note,) = result.notes
     assert note.startswith(
@@ -66,7 +66,7 @@ def test_a_stream_stores_each_matrix_once(tmp_path):
     assert result.max_abs_error <= 1e-5
     weights, nonzero = counts(model)
     assert sparse_weights(result.path.read_bytes()) == Sparse(
-        matrices=4, weights=weights, stored=nonzero, blocks=0
+        matrices=4, weights=weights, stored=nonzero, direct=0
     )
 
 
@@ -82,11 +82,38 @@ def test_blocks_are_stored_and_multiplied_as_blocks(tmp_path):
     assert result.max_abs_error <= 1e-5
     weights, nonzero = counts(blocks)
     found = sparse_weights(result.path.read_bytes())
-    assert found == Sparse(matrices=3, weights=weights, stored=nonzero, blocks=3)
+    assert found == Sparse(matrices=3, weights=weights, stored=nonzero, direct=3)
     assert result.size_bytes - 4 * nonzero < plain.size_bytes - 4 * counts(scattered)[1], (
         "places of blocks only"
     )
-    assert "in blocks that LiteRT multiplies as they are" in result.notes[0]
+    assert "3 sparse matrices, 3 of which LiteRT multiplies as they are" in result.notes[0]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_inputs_that_do_not_fill_blocks_of_four_lose_nothing(streaming, tmp_path):
+    # So few weights are left that the converter stores blocks of four, and of 50 inputs the last two fill none.
+    model = pruned(layers.LSTM(50, return_sequences=True), share=0.99, time=None if streaming else 6)
+    recurrent = model.layers[0].cell
+    assert np.count_nonzero(keras.ops.convert_to_numpy(recurrent.recurrent_kernel)[48:])
+    result = tflite_export.export(model, tmp_path / "m.tflite", quantize="sparse", streaming=streaming)
+    assert result.max_abs_error <= 1e-5
+    weights, nonzero = counts(model)
+    found = sparse_weights(result.path.read_bytes())
+    assert (found.matrices, found.weights, found.direct) == (3, weights, 3)
+    of_kernel = np.count_nonzero(keras.ops.convert_to_numpy(recurrent.kernel))
+    assert found.stored <= nonzero + 3 * of_kernel, "32 inputs are stored in blocks, 50 weight by weight"
+
+
+def test_a_small_matrix_whose_inputs_do_not_fill_a_block_is_stored_as_it_is(tmp_path):
+    """Of 6 inputs a third would be lost, which the converter takes for zeros."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([layers.Input((8, 5)), layers.LSTM(6), layers.Dense(3, name="answer")])
+    rng = np.random.default_rng(1)
+    model.set_weights([w * (rng.random(w.shape) < 0.5) for w in model.get_weights()])
+    answer = rng.permutation([1.0] * 12 + [0.0] * 6).reshape(6, 3)
+    model.get_layer("answer").set_weights([answer, np.zeros(3)])
+    result = tflite_export.export(model, tmp_path / "m.tflite", quantize="sparse")
+    assert result.max_abs_error <= 1e-5
 
 
 def test_masks_of_grow_and_prune_are_what_is_stored(tmp_path):
@@ -101,7 +128,7 @@ def test_masks_of_grow_and_prune_are_what_is_stored(tmp_path):
     weights, nonzero = counts(model)
     assert nonzero < 0.2 * weights
     assert sparse_weights(result.path.read_bytes()) == Sparse(
-        matrices=4, weights=weights, stored=nonzero, blocks=0
+        matrices=4, weights=weights, stored=nonzero, direct=0
     )
 
 
