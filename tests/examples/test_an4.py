@@ -146,12 +146,7 @@ def test_the_archive_is_found_by_argument_and_by_environment(tmp_path, monkeypat
         data.find(tmp_path / "nowhere")
 
 
-def test_offline_the_download_fails_with_the_address_and_the_mend(monkeypatch):
-    def unreachable(name, origin):
-        raise Exception(f"URL fetch failure on {origin}: None -- Name or service not known")
-
-    monkeypatch.delenv("KERAS_ISS_DATA", raising=False)
-    monkeypatch.setattr(keras.utils, "get_file", unreachable)
+def test_offline_the_download_fails_with_the_address_and_the_mend(offline):
     with pytest.raises(
         data.ArchiveError, match=r"speech.cs.cmu.edu.*can't be downloaded.*--data or KERAS_ISS_DATA"
     ):

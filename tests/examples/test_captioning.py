@@ -17,25 +17,8 @@ from captioning import data, main, measure, model, page, plans, scoring, tell, t
 from captioning.batches import Batches
 from captioning.data import LOOK, STOP, DataError, Vocabulary
 
-from tests.examples.made_up_captions import write
-
 TINY = model.Network(embedding=12, units=16, dropout=0.1)
 DEEP = model.Network(embedding=12, units=9, layers=2)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("things"))
-
-
-@pytest.fixture(scope="module")
-def images(folder):
-    return data.read(folder)
-
-
-@pytest.fixture(scope="module")
-def vocabulary(images):
-    return Vocabulary.of(images["train"].captions, 5)
 
 
 # --- telling
@@ -210,11 +193,11 @@ def run(*words):
     assert main.main([str(word) for word in words]) == 0
 
 
-def test_the_smoke_run_trains_compresses_exports_and_tells(folder, images, tmp_path, monkeypatch, capsys):
+def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scoring.shutil, "which", lambda program: None)  # METEOR takes half a minute
     monkeypatch.setattr(plans, "SMOKE", plans.dataclasses.replace(plans.SMOKE, epochs=8, learning_rate=0.02))
     out = tmp_path / "out"
-    asked = ("train", "--smoke", "--data", folder, "--output", out, "--models", "gp_fastest")
+    asked = ("train", "--smoke", "--data", things, "--output", out, "--models", "gp_fastest")
     run(*asked)
     (result,) = measure.collect(out)
     assert "--smoke --data DIR --output DIR --models gp_fastest --seed 0" in result["command"]
@@ -241,7 +224,7 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(folder, images, tmp_p
         "--image",
         *images["test"].names,
         "--data",
-        folder,
+        things,
         "--beam",
         3,
     )
@@ -249,7 +232,7 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(folder, images, tmp_p
     told = [line.partition(": ")[2].partition("  (")[0] for line in lines]
     assert dict(zip(images["test"].names, told, strict=True)) == result["captions"]
 
-    run("report", "--data", folder, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
+    run("report", "--data", things, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
     assert "| gp_fastest | 0 | " in capsys.readouterr().out
     again = measure.collect(out)
     assert all(
@@ -289,21 +272,21 @@ def test_markup_in_a_caption_stays_text(tmp_path):
     ],
 )
 def test_a_missing_or_broken_model_is_named(
-    folder, vocabulary, tmp_path, monkeypatch, capsys, words, message
+    things, vocabulary, tmp_path, monkeypatch, capsys, words, message
 ):
     monkeypatch.chdir(tmp_path)
     vocabulary.save(tmp_path / "vocabulary.json")
     for name in ("broken.tflite", "broken.look.tflite"):
         Path(name).write_bytes(b"not a model")
-    assert main.main(["caption", *words, "--data", str(folder)]) == 2
+    assert main.main(["caption", *words, "--data", str(things)]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_an_unknown_image_is_named(folder):
+def test_an_unknown_image_is_named(things):
     with pytest.raises(
         DataError, match=r"No image 'nobody.jpg' in .* one of its 72 names, such as train_0.jpg"
     ):
-        data.feature(folder, "nobody.jpg")
+        data.feature(things, "nobody.jpg")
 
 
 REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -13,22 +13,6 @@ from captioning.data import LOOK, STOP, DataError, Vocabulary
 
 from tests.examples.made_up_captions import write
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("things"))
-
-
-@pytest.fixture(scope="module")
-def images(folder):
-    return data.read(folder)
-
-
-@pytest.fixture(scope="module")
-def vocabulary(images):
-    return Vocabulary.of(images["train"].captions, 5)
-
-
 # --- the data
 
 
@@ -135,8 +119,8 @@ def test_spoiled_data_are_refused_with_what_is_wrong(tmp_path, spoil, message):
         data.read(tmp_path)
 
 
-def test_data_are_found_by_argument_and_by_environment(folder, tmp_path, monkeypatch):
-    shutil.copytree(folder, tmp_path / "flickr8k")
+def test_data_are_found_by_argument_and_by_environment(things, tmp_path, monkeypatch):
+    shutil.copytree(things, tmp_path / "flickr8k")
     assert data.find(tmp_path) == data.find(tmp_path / "flickr8k") == tmp_path / "flickr8k"
     monkeypatch.setenv("KERAS_ISS_DATA", str(tmp_path))
     assert data.find(None) == tmp_path / "flickr8k"

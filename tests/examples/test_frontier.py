@@ -93,12 +93,7 @@ def test_the_archive_is_found_and_else_a_user_sees_one_line(tmp_path, capsys, mo
     assert capsys.readouterr().err.startswith("error: No FSDD archive in ")
 
 
-def test_offline_the_download_fails_with_the_address_and_the_mend(monkeypatch):
-    def unreachable(name, origin):
-        raise Exception(f"URL fetch failure on {origin}")
-
-    monkeypatch.delenv("KERAS_ISS_DATA", raising=False)
-    monkeypatch.setattr("keras.utils.get_file", unreachable)
+def test_offline_the_download_fails_with_the_address_and_the_mend(offline):
     with pytest.raises(data.ArchiveError, match="can't be downloaded.*--data or KERAS_ISS_DATA"):
         data.find(None)
 

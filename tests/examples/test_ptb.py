@@ -99,12 +99,7 @@ def test_the_files_are_found_by_argument_and_by_environment(folder, tmp_path, mo
         data.find(tmp_path / "data")
 
 
-def test_offline_the_download_fails_with_the_address_and_the_mend(monkeypatch):
-    def unreachable(name, origin, **how):
-        raise Exception(f"URL fetch failure on {origin}: None -- Name or service not known")
-
-    monkeypatch.delenv("KERAS_ISS_DATA", raising=False)
-    monkeypatch.setattr(keras.utils, "get_file", unreachable)
+def test_offline_the_download_fails_with_the_address_and_the_mend(offline):
     with pytest.raises(data.TextError, match=r"ptb.train.txt can't be downloaded.*--data or KERAS_ISS_DATA"):
         data.find(None)
 

@@ -15,15 +15,7 @@ from squad_bidaf import answers, ask, batches, data, features, main, measure, mo
 
 import keras_iss
 from keras_iss.structures import Role
-from tests.examples import made_up_squad
 from tests.examples.made_up_squad import SHAPES
-
-
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory):
-    """The folder, both sets and their features."""
-    return made_up_squad.make(tmp_path_factory.mktemp("made_up"))
-
 
 # --- answers
 

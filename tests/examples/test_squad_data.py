@@ -5,20 +5,11 @@ import gzip
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from squad_bidaf import answers, batches, data, features, main, score, text
 
-from tests.examples import made_up_squad
 from tests.examples.made_up_squad import SHAPES, article, write
-
-
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory):
-    """The folder, both sets and their features."""
-    return made_up_squad.make(tmp_path_factory.mktemp("made_up"))
-
 
 # --- text
 
@@ -101,12 +92,7 @@ def test_files_are_found_by_argument_and_by_environment(made_up, tmp_path, monke
         data.find(tmp_path / "nowhere")
 
 
-def test_offline_the_download_fails_with_the_address_and_the_mend(monkeypatch):
-    def unreachable(name, origin, **how):
-        raise Exception(f"URL fetch failure on {origin}")
-
-    monkeypatch.delenv("KERAS_ISS_DATA", raising=False)
-    monkeypatch.setattr(keras.utils, "get_file", unreachable)
+def test_offline_the_download_fails_with_the_address_and_the_mend(offline):
     with pytest.raises(data.DataError, match=r"rajpurkar.*can't be downloaded.*--data or KERAS_ISS_DATA"):
         data.find(None)
 
