@@ -33,14 +33,14 @@ def operators(data: bytes) -> dict[str, int]:
     Custom operators appear under their own name; a TensorFlow ("Flex") operator's begins with "Flex".
     """
     model = schema.Model.GetRootAs(data, 0)
-    names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    names = _names(model)
     return _count(model, names, range(model.SubgraphsLength()))
 
 
 def operators_by_signature(data: bytes) -> dict[str, dict[str, int]]:
     """How often each operator stands in what each signature runs, loops' bodies included."""
     model = schema.Model.GetRootAs(data, 0)
-    names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    names = _names(model)
     signatures = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
     return {
         s.SignatureKey().decode(): _count(model, names, _reached(model, s.SubgraphIndex()))
@@ -68,7 +68,7 @@ class Sparse:
 def sparse_weights(data: bytes) -> Sparse:
     """What a file stores without zeros; a matrix that several graphs read counts once."""
     model = schema.Model.GetRootAs(data, 0)
-    names = [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+    names = _names(model)
     found, unpacked = {}, set()
     for i in range(model.SubgraphsLength()):
         graph = model.Subgraphs(i)
@@ -110,6 +110,11 @@ def _reached(model, graph: int) -> set[int]:
                 inner.Init(table.Bytes, table.Pos)
                 waiting += {index(inner) for index in options[1:]} - found
     return found
+
+
+def _names(model) -> list[str]:
+    """Of the operators' codes, in their order."""
+    return [_name(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
 
 
 def _name(code) -> str:

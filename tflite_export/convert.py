@@ -19,7 +19,6 @@ from .files import check_writable, working_folder, write_whole
 from .limits import metric_limit
 from .precision import as_float32
 from .quantize import recipe
-from .remainders import with_remainders
 from .signature import as_functional, inner_layers
 from .stored_once import stored_once
 from .tune import check_lowering, tuned
@@ -179,13 +178,8 @@ def export(
     limit = metric_limit(exported, metric, data, max_metric_drop, metric_mode)
 
     def make(**form) -> bytes:
-        def converted(recipe: str | None) -> bytes:
-            return convert(exported, quantize=recipe, streaming=streaming, **sizes, **form)
-
-        content = converted(quantize)
-        if quantize == "sparse":
-            content = with_remainders(content, lambda: converted(None))
-        return chosen.finish(content, samples, integer_io)
+        converted = convert(exported, quantize=quantize, streaming=streaming, **sizes, **form)
+        return chosen.finish(converted, samples, integer_io)
 
     notes = _notes(functional, exported, streaming)
     if lowering == "tune":

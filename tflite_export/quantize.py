@@ -12,6 +12,7 @@ import numpy as np
 from .calibrate import integer_products
 from .census import sparse_weights
 from .errors import ExportError
+from .remainders import with_remainders
 
 __all__ = ["RECIPES", "Recipe", "recipe"]
 
@@ -22,7 +23,8 @@ Samples = list[dict[str, Any]] | None
 class Recipe:
     """A quantization: its name, how it's done, and what the check after the export allows.
 
-    `configure` sets up the converter; `finish` turns the converter's bytes, with whatever signatures, the samples, and
+    `configure` sets up the converter; `mend` puts right what it does wrong, given its bytes and what makes those of the
+    same graph in 32-bit floats; `finish` turns the converter's bytes, with whatever signatures, the samples, and
     whether inputs and outputs are to be integers, into the bytes to write. `max_abs` bounds the largest difference,
     relative to the larger of 1 and the largest output; `max_rms` bounds the root-mean-square difference over the
     root-mean-square output. A `calibrated` recipe needs samples, and is checked on them: its ranges hold for no other
@@ -32,6 +34,7 @@ class Recipe:
 
     name: str
     configure: Callable[[Any], None]
+    mend: Callable[[bytes, Callable[[], bytes]], bytes] = lambda data, float32: data
     finish: Callable[[bytes, Samples, bool], bytes] = lambda data, samples, integer_io: data
     calibrated: bool = False
     weight_bytes: int = 4
@@ -106,7 +109,14 @@ RECIPES = {
     "int8": Recipe(
         name="int8", configure=_float32, finish=_int8, calibrated=True, weight_bytes=1, max_rms=0.1
     ),
-    "sparse": Recipe(name="sparse", configure=_sparse, finish=_really_sparse, max_abs=1e-4, note=_stored),
+    "sparse": Recipe(
+        name="sparse",
+        configure=_sparse,
+        mend=with_remainders,
+        finish=_really_sparse,
+        max_abs=1e-4,
+        note=_stored,
+    ),
 }
 
 

@@ -19,8 +19,6 @@ from .stored_once import from_bytes, to_bytes
 
 __all__ = ["with_remainders"]
 
-_CSR = schema.DimensionType.SPARSE_CSR
-
 
 def with_remainders(data: bytes, dense: Callable[[], bytes]) -> bytes:
     """The same file with all weights of its sparse matrices.
@@ -37,7 +35,10 @@ def with_remainders(data: bytes, dense: Callable[[], bytes]) -> bytes:
     if not cut:
         return data
     whole = _matrices(from_bytes(dense()))
-    for tensor, matrix in [(t, _found(_decoded(model, t), t, whole)) for t in cut]:
+    mended = [
+        _found(_decoded(model, tensor), tensor, whole) for tensor in cut
+    ]  # before any buffer is emptied
+    for tensor, matrix in zip(cut, mended, strict=True):
         _store(model, tensor, matrix)
     return to_bytes(model)
 
@@ -102,7 +103,6 @@ def _store(model, tensor, matrix: np.ndarray) -> None:
         for name, (kind, vector) in zip(("arraySegments", "arrayIndices"), parts, strict=True):
             setattr(within, name, vector)
             setattr(within, f"{name}Type", kind)
-        within.format = _CSR
         tensor.sparsity.dimMetadata = [lines, within]
         matrix = matrix[rows, columns]
     else:
@@ -117,15 +117,16 @@ def _store(model, tensor, matrix: np.ndarray) -> None:
 
 def _unsigned(values: np.ndarray):
     """A vector of the narrowest type that the schema has for these numbers."""
-    for most, dtype, kind, vector in (
-        (2**8, "uint8", schema.SparseIndexVector.Uint8Vector, schema.Uint8VectorT()),
-        (2**16, "uint16", schema.SparseIndexVector.Uint16Vector, schema.Uint16VectorT()),
-        (2**31, "int32", schema.SparseIndexVector.Int32Vector, schema.Int32VectorT()),
-    ):
-        if values.max(initial=0) < most:
-            vector.values = values.astype(dtype)
-            return kind, vector
-    raise ValueError(f"{values.max()} weights are more than the format can count.")
+    kinds = schema.SparseIndexVector
+    most = values.max(initial=0)
+    if most < 2**8:
+        kind, vector, dtype = kinds.Uint8Vector, schema.Uint8VectorT(), "uint8"
+    elif most < 2**16:
+        kind, vector, dtype = kinds.Uint16Vector, schema.Uint16VectorT(), "uint16"
+    else:
+        kind, vector, dtype = kinds.Int32Vector, schema.Int32VectorT(), "int32"
+    vector.values = values.astype(dtype)
+    return kind, vector
 
 
 def _bytes(model, tensor) -> np.ndarray:

@@ -89,19 +89,21 @@ def test_blocks_are_stored_and_multiplied_as_blocks(tmp_path):
     assert "3 sparse matrices, 3 of which LiteRT multiplies as they are" in result.notes[0]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_inputs_that_do_not_fill_blocks_of_four_lose_nothing(streaming, tmp_path):
-    # So few weights are left that the converter stores blocks of four, and of 50 inputs the last two fill none.
-    model = pruned(layers.LSTM(50, return_sequences=True), share=0.99, time=None if streaming else 6)
+@pytest.mark.parametrize(("units", "streaming"), [(50, False), (50, True), (302, False)])
+def test_inputs_that_do_not_fill_blocks_of_four_lose_nothing(units, streaming, tmp_path):
+    # So few weights are left that the converter stores blocks of four, and of these inputs the last two fill none.
+    model = pruned(layers.LSTM(units, return_sequences=True), share=0.99, time=None if streaming else 6)
     recurrent = model.layers[0].cell
-    assert np.count_nonzero(keras.ops.convert_to_numpy(recurrent.recurrent_kernel)[48:])
+    assert np.count_nonzero(keras.ops.convert_to_numpy(recurrent.recurrent_kernel)[units - 2 :])
     result = tflite_export.export(model, tmp_path / "m.tflite", quantize="sparse", streaming=streaming)
     assert result.max_abs_error <= 1e-5
     weights, nonzero = counts(model)
     found = sparse_weights(result.path.read_bytes())
     assert (found.matrices, found.weights, found.direct) == (3, weights, 3)
     of_kernel = np.count_nonzero(keras.ops.convert_to_numpy(recurrent.kernel))
-    assert found.stored <= nonzero + 3 * of_kernel, "32 inputs are stored in blocks, 50 weight by weight"
+    assert found.stored <= nonzero + 3 * of_kernel, (
+        "32 inputs are stored in blocks, the others weight by weight"
+    )
 
 
 def test_a_small_matrix_whose_inputs_do_not_fill_a_block_is_stored_as_it_is(tmp_path):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..errors import ExportError
 from ..files import working_folder
-from ..quantize import recipe
+from ..quantize import Recipe, recipe
 from ..signature import input_names, output_names
 from ..stream_plan import StreamPlan, plan_stream
 from .form import Form
@@ -36,28 +36,34 @@ def build(
     steps_per_turn: int | None = None,
 ) -> bytes:
     """Lower the model and convert it, with named inputs and outputs and built-in operators only."""
-    module = tf.Module()
-    form = Form(kind=lowering, steps=steps_per_turn, weight_bytes=recipe(quantize).weight_bytes)
+    module, chosen = tf.Module(), recipe(quantize)
+    form = Form(kind=lowering, steps=steps_per_turn, weight_bytes=chosen.weight_bytes)
     if streaming:
         functions = _stream(functional, module, form, batch_size, time_steps)
-        convert = ordered(functions)
+        signatures = ordered(functions)
     else:
-        functions = convert = {"serving_default": _whole(functional, module, form, batch_size, time_steps)}
+        functions = signatures = {"serving_default": _whole(functional, module, form, batch_size, time_steps)}
     try:
         with working_folder() as folder:
-            tf.saved_model.save(module, folder, signatures=convert)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(convert))
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            converter.exclude_conversion_metadata = (
-                True  # nobody reads it, and writing it takes a tenth of the time
-            )
-            recipe(quantize).configure(converter)
-            data = converter.convert()
+            tf.saved_model.save(module, folder, signatures=signatures)
+            data = _converted(folder, list(signatures), chosen)
+            data = chosen.mend(data, lambda: _converted(folder, list(signatures), recipe(None)))
+    except ExportError:
+        raise
     except Exception as error:
         raise _explained(error, functional, time_steps) from error
     if lowering == "fused":
         data = without_clip(data)
     return own_names(data, functions) if streaming else data
+
+
+def _converted(folder: str, signatures: list[str], chosen: Recipe) -> bytes:
+    """What the converter makes of a SavedModel by a recipe."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=signatures)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.exclude_conversion_metadata = True  # nobody reads it, and writing it takes a tenth of the time
+    chosen.configure(converter)
+    return converter.convert()
 
 
 def _whole(functional: keras.Model, module: tf.Module, form: Form, batch_size: int, time_steps: int | None):
