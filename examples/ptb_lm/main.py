@@ -22,7 +22,7 @@ from runs import versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
-from ptb_lm.model import Network, build, network_of
+from ptb_lm.model import Network, build, copy_weights, network_of, plain
 from ptb_lm.perplexity import Scorer
 from ptb_lm.plans import MODELS, SIZES, Changes, Plan, PlanError, pick
 from ptb_lm.train import compile_model, fit
@@ -110,7 +110,7 @@ def one(name: str, corpus: data.Corpus, asked: argparse.Namespace) -> None:
     changes = Changes(asked.epochs, asked.removed, asked.strength, asked.dropout)
     plan = pick(name, asked.size, len(corpus.words), changes, finished)
     model, network, curve = learn(plan, corpus, asked.seed, stem)
-    model.save(stem.with_name(stem.name + ".keras"))
+    save(model, stem.with_name(stem.name + ".keras"))
     perplexity = {part: Scorer(network, getattr(corpus, part))(model) for part in ("valid", "test")}
     print(f"  perplexity: {perplexity['valid']:.2f} validation, {perplexity['test']:.2f} test", flush=True)
     write_json(
@@ -150,12 +150,13 @@ def learn(
         scorer = Scorer(network, corpus.valid, recipe.batch)
         fit(model, corpus.train, scorer, recipe, seed, folder, range(first), [plan.pruning.callback(model)])
         print(keras_iss.report(model), flush=True)
-        save(keras_iss.strip(model), stripped)
+        save(keras_iss.strip(plain(model)), stripped)
     if plan.pruning:
-        model = keras.models.load_model(stripped, compile=False)
-        network = network_of(model, network)
-    else:
-        model = build(network, recipe.batch, recipe.steps, stateful=True)
+        small = keras.models.load_model(stripped, compile=False)
+        network = network_of(small, network)
+    model = build(network, recipe.batch, recipe.steps, stateful=True)
+    if plan.pruning:
+        copy_weights(small, model)
     compile_model(model, recipe)
     scorer = Scorer(network, corpus.valid, recipe.batch)
     curve = fit(model, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))
@@ -165,7 +166,7 @@ def learn(
 def save(model: keras.Model, path: Path) -> None:
     """Writes a whole model or none."""
     beside = path.with_name(f"{os.getpid()}-{path.name}")
-    model.save(beside)
+    plain(model).save(beside)
     os.replace(beside, path)
 
 

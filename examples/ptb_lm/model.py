@@ -81,7 +81,25 @@ def build(
         logits = embedding(x, reverse=True)
     else:
         logits = layers.Dense(network.vocabulary, kernel_initializer=uniform, name="logits")(x)
-    return keras.Model(inputs, logits, name="ptb_lm")
+    return Carrying(inputs, logits, name="ptb_lm") if stateful else keras.Model(inputs, logits, name="ptb_lm")
+
+
+class Carrying(keras.Model):
+    """A model whose stateful layers go on, from batch to batch, on every backend.
+
+    On JAX, `fit` and `evaluate` hand a model's variables on to the next step, and Keras doesn't count the states of stateful
+    layers among them: each batch would begin with the states that the epoch began with. It is trained, not saved: see `plain`.
+    """
+
+    @property
+    def non_trainable_variables(self):
+        states = [state for layer in recurrent_layers(self) for state in layer.states or ()]
+        return [*super().non_trainable_variables, *states]
+
+
+def plain(model: keras.Model) -> keras.Model:
+    """The same layers in a model that is saved and loaded without this file."""
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def _lstm(network: Network, n: int, units: int, initializer, stateful: bool) -> keras.layers.Layer:

@@ -18,6 +18,7 @@ import keras_iss
 
 SUBJECTS, VERBS = ("the dog", "a cat", "the N men"), ("sees", "sold", "wants")
 OBJECTS = ("a house", "the <unk> share", "N dollars")
+ON_JAX = "tests.examples.test_ptb"
 TINY = model.Network(vocabulary=7, embedding=4, units=(5, 3), initial=0.5)
 
 
@@ -171,6 +172,45 @@ def test_perplexity_is_that_of_a_plain_computation_with_the_state_carried(stream
     assert scorer(trained) == pytest.approx(expected, rel=1e-5)
     assert scorer(trained) == pytest.approx(expected, rel=1e-5)  # nothing is left of the first time
     assert abs(expected - np.exp(by_hand(trained, ids).mean())) / expected < (1e-9 if streams == 1 else 0.5)
+
+
+def everything():
+    """What a model that learns nothing loses in training and in scoring."""
+    recipe = train.Recipe(rate=0.0, batch=3, steps=4)
+    ids = np.random.default_rng(0).integers(0, 7, 3 * 21).astype("int32")
+    trained = model.build(TINY, recipe.batch, recipe.steps, stateful=True)
+    for variable in trained.trainable_variables:
+        variable.assign(2 * np.random.default_rng(1).normal(size=variable.shape))
+    train.compile_model(trained, recipe)
+    x, y = data.streams(ids, recipe.batch, recipe.steps)
+    model.reset(trained)
+    losses = trained.fit(x, y, recipe.batch, epochs=1, shuffle=False, verbose=0).history["loss"]
+    parts = [by_hand(trained, part) for part in ids.reshape(3, 21)]
+    return {
+        "training": losses[0],
+        "training by hand": np.mean(parts),
+        "training from 0 in each batch": np.mean(
+            [by_hand(trained, [*a, b[-1]]) for a, b in zip(x, y, strict=True)]
+        ),
+        "scoring": np.log(Scorer(TINY, ids, 1, steps=8)(trained)),
+        "scoring by hand": np.mean(by_hand(trained, ids)),
+    }
+
+
+def assert_states_are_carried(found):
+    assert found["training"] == pytest.approx(found["training by hand"], rel=1e-5)
+    assert found["scoring"] == pytest.approx(found["scoring by hand"], rel=1e-5)
+    assert abs(found["training from 0 in each batch"] - found["training"]) > 1e-2, (
+        "forgetting would not be seen"
+    )
+
+
+def test_states_are_carried_from_batch_to_batch():
+    assert_states_are_carried(everything())
+
+
+def test_states_are_carried_from_batch_to_batch_on_jax(on_jax):
+    assert_states_are_carried(on_jax)
 
 
 # --- plans
