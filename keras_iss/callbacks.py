@@ -67,7 +67,8 @@ class ISSPruning(keras.callbacks.Callback):
         structures: Names of structures to prune, as `keras_iss.trace` prints them; None: all hidden and gate ones
             (with a strength by name: those named).
         warmup_epochs, ramp_epochs, finetune_epochs: Length of the phases; those left None are chosen from the
-            number of epochs.
+            number of epochs: for a target a quarter, a quarter and half of them. `warmup_epochs=0` is for a model that is
+            trained already: the ramp is then an eighth.
         threshold: Magnitude under which "subgradient" sets a weight to 0.
         log_dir: Folder for TensorBoard logs, see `SparsityLogger`.
 

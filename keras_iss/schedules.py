@@ -56,7 +56,9 @@ def plan_target(
 ) -> Phases:
     """Phases for reaching a target; those left None are chosen.
 
-    By default a quarter of the training warms up, a quarter ramps, half fine-tunes; of one epoch, one half ramps.
+    By default a quarter of the training warms up, a quarter ramps, half fine-tunes; of one epoch, one half ramps. With
+    `warmup=0`, as for a model that is trained already, an eighth ramps: what its fine-tuning loses to a longer ramp is
+    worth more (examples/frontier/README.md).
 
     Args:
         epochs: Epochs of the training, at least 1.
@@ -72,9 +74,12 @@ def plan_target(
 
     >>> plan_target(8)
     Phases(warmup=2, ramp=2, finetune=4)
+    >>> plan_target(8, warmup=0)
+    Phases(warmup=0, ramp=1, finetune=7)
     >>> plan_target(1)
     Phases(warmup=0, ramp=0.5, finetune=0.5)
     """
+    parts_of_ramp = 8 if warmup == 0 else 3
     if warmup is None:
         free = epochs - (ramp or 0) - (finetune or 0)
         parts = 1 + (ramp is None) + 2 * (finetune is None)
@@ -84,7 +89,11 @@ def plan_target(
     if ramp is not None:
         return _fill(epochs, warmup, ramp, finetune)
     free = epochs - warmup
-    chosen = free - finetune if finetune is not None else (max(1, _round(free / 3)) if free > 1 else 0.5)
+    chosen = (
+        free - finetune
+        if finetune is not None
+        else (max(1, _round(free / parts_of_ramp)) if free > 1 else 0.5)
+    )
     return _fill(epochs, warmup, chosen, finetune)
 
 

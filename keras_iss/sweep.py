@@ -65,7 +65,7 @@ def sweep(
         targets: Fractions to remove, between 0 and 1.
         folder: Where everything is kept; made if it is missing. With Ray on a cluster: storage that all nodes share.
         methods: Some of "iss" and "one_shot".
-        trained: Whether `build` returns a trained model; `ISSPruning` then has no warm-up.
+        trained: Whether `build` returns a trained model; `ISSPruning` then has no warm-up, and a short ramp.
         pruning: Arguments of `ISSPruning`: "metric" (what targets are fractions of), "structures", "warmup_epochs",
             "ramp_epochs", "finetune_epochs".
         measure: Called at the end with {point: its .keras file}; returns {point: {label: number}}, such as file size and

@@ -17,6 +17,7 @@ RATE = 8_000  # samples per second
 NAME = "free-spoken-digit-dataset.zip"
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.zip"
 TEST_TAKES = range(5)  # the archive's README: recordings 0 to 4 of each digit and speaker are for testing
+HELD_OUT_TAKES = range(5, 10)
 _RECORDING = re.compile(r"(?:.*/)?recordings/(\d)_(\w+)_(\d+)\.wav")
 _MOST = 1024**2  # bytes of a recording that are read; the longest has about 40,000
 
@@ -82,6 +83,14 @@ def read(path: Path) -> tuple[list[Recording], list[Recording]]:
     if not training or not test:
         raise ArchiveError(f"{path} is no FSDD archive: expected recordings/DIGIT_SPEAKER_TAKE.wav in it.")
     return training, test
+
+
+def held_out(training: list[Recording]) -> tuple[list[Recording], list[Recording]]:
+    """The training set's later takes and its first, to train and to test on where settings are chosen."""
+    return (
+        [recording for recording in training if recording.take not in HELD_OUT_TAKES],
+        [recording for recording in training if recording.take in HELD_OUT_TAKES],
+    )
 
 
 def _recording(archive: zipfile.ZipFile, name: str) -> Recording:

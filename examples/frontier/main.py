@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script
@@ -42,6 +43,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help=f"of {METHODS}"
     )
+    parser.add_argument("--ramp-epochs", type=int, help="another ramp of ISS from the trained model")
+    parser.add_argument(
+        "--held-out", action="store_true", help="test on takes 5 to 9 of the training set: to choose settings"
+    )
     parser.add_argument("--engine", choices=("auto", "ray", "here"), default="here", help="who trains")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
@@ -64,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(asked: argparse.Namespace) -> None:
     recipe = SMOKE if asked.smoke else SMALL if asked.small else LARGE
     training, test = data.read(data.find(asked.data))
+    if asked.held_out:
+        training, test = data.held_out(training)
     if asked.smoke:
         training, test = training[::SMOKE_EVERY], test[::SMOKE_EVERY]
     asked.output.mkdir(parents=True, exist_ok=True)
@@ -94,7 +101,18 @@ def one(
     start(recipe, training, seed, folder / "start.keras")
     weights = keras.models.load_model(folder / "start.keras", compile=False).get_weights()
     swept = [method for method in ("iss", "one_shot") if method in asked.methods] or ["iss"]
-    found = sweep(recipe, training, test, seed, folder / "sweep", asked.engine, methods=swept, start=weights)
+    pruning = {"ramp_epochs": asked.ramp_epochs} if asked.ramp_epochs else {}
+    found = sweep(
+        recipe,
+        training,
+        test,
+        seed,
+        folder / "sweep",
+        asked.engine,
+        methods=swept,
+        start=weights,
+        pruning=pruning,
+    )
     if "cut" in asked.methods:
         found = cut.add(found, test, folder / "cut")
     if "tfmot" in asked.methods:
@@ -118,6 +136,7 @@ def sweep(
     *,
     methods: list[str],
     start: list[np.ndarray] | None = None,
+    pruning: Mapping[str, int] | None = None,
 ) -> keras_iss.Sweep:
     """The points of `keras_iss.sweep`: from a trained start, or each in one training from the beginning."""
     batches = Batches(training, recipe.batch_size, seed)
@@ -140,6 +159,7 @@ def sweep(
         folder=folder,
         methods=methods,
         trained=start is not None,
+        pruning=pruning,
         monitor="misheard",
         seed=seed,
         engine=engine,
@@ -166,9 +186,11 @@ def command(seed: int, asked: argparse.Namespace) -> str:
     """The command that gives this one result, on anyone's machine."""
     size = " --smoke" if asked.smoke else " --small" if asked.small else ""
     methods = "" if asked.methods == [*METHODS] else f" --methods {' '.join(asked.methods)}"
+    more = f" --ramp-epochs {asked.ramp_epochs}" if asked.ramp_epochs else ""
+    more += " --held-out" * asked.held_out
     return (
         f"KERAS_BACKEND={keras.backend.backend()} python examples/frontier/main.py{size} --data DIR --output DIR "
-        f"--seeds {seed}{methods}"
+        f"--seeds {seed}{methods}{more}"
     )
 
 

@@ -73,7 +73,7 @@ SMALL = Plan(
     answering=Shapes((128, 192, 256, 400, 720), question=40, letters=12, batch_size=32),
     recipe=Recipe(epochs=20, steps=350, learning_rate=2e-3, watch_every=2),
     tuning=Recipe(epochs=10, steps=350, learning_rate=1e-3),
-    pruning={"remove": 0.45, "warmup_epochs": 0, "ramp_epochs": 4, "finetune_epochs": 6},
+    pruning={"remove": 0.45, "warmup_epochs": 0},
 )
 FULL = Plan(  # 12 passes, then as the paper's code: λ = 0.001 against the same loss, less dropout
     network=Network(),

@@ -56,6 +56,13 @@ def test_the_archive_is_read_and_split_as_its_readme_says(tmp_path, prefix):
     np.testing.assert_allclose(chosen.samples * 32768, tone(3, 4))
 
 
+def test_settings_are_chosen_on_the_training_set_s_first_takes(tmp_path):
+    takes = [data.Recording(d, "ann", take, np.zeros(9)) for d in range(10) for take in range(5, 13)]
+    training, test = data.held_out(takes)
+    assert ({r.take for r in training}, {r.take for r in test}) == ({10, 11, 12}, {5, 6, 7, 8, 9})
+    assert len(training) + len(test) == len(takes)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -216,14 +223,17 @@ def test_the_whole_run_gives_every_method_on_the_same_axes_and_goes_on_where_it_
         "3",
         "--methods",
         *main.METHODS[:4],
+        "--ramp-epochs",
+        "2",
     ]
     assert main.main(asked) == 0
     result = json.loads((tmp_path / "out" / "seed3.json").read_text())
     assert result["recipe"] == json.loads(json.dumps(dataclasses.asdict(tiny)))
     assert result["command"].endswith(
-        "--smoke --data DIR --output DIR --seeds 3 --methods iss one_shot cut tfmot"
+        "--smoke --data DIR --output DIR --seeds 3 --methods iss one_shot cut tfmot --ramp-epochs 2"
     )
     assert str(tmp_path) not in json.dumps(result)
+    assert result["settings"]["pruning"] == {"ramp_epochs": 2}
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == ["dense", "iss-0.6", "one_shot-0.6", "cut-0.6", "tfmot-0.6"]
     assert rows["tfmot-0.6"]["parameters"] == pytest.approx(rows["iss-0.6"]["parameters"], rel=0.01)
