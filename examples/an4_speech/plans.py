@@ -63,16 +63,22 @@ def pick(name: str, *, small: bool, epochs: int | None = None, finished: Sequenc
     if name == "hlstm":
         return Plan(h_lstm, recipe)
     if name == "gp":
-        # Few connections need little noise against overfitting, and learn too little at the baseline's rate. Without
-        # weight decay, what a kernel happened to start with would still count as its size when it is pruned.
-        sparse = dataclasses.replace(h_lstm, dropout=0.05)
-        recipe = dataclasses.replace(recipe, learning_rate=2 * recipe.learning_rate, weight_decay=0.1)
+        # Without weight decay, what a kernel happened to start with would still count as its size when it is pruned.
+        sparse, recipe = _for_few_weights(h_lstm, dataclasses.replace(recipe, weight_decay=0.1))
         return Plan(sparse, recipe, _grow_and_prune(sparse, recipe), (None, "dynamic_int8", "sparse"))
     if name == "iss":
-        return Plan(network, recipe, _iss(finished))
+        return Plan(*_for_few_weights(network, recipe), _iss(finished))
     if name == "streaming":
         return Plan(dataclasses.replace(network, bidirectional=False), recipe)
     return Plan(network, recipe)
+
+
+def _for_few_weights(network: Network, recipe: Recipe) -> tuple[Network, Recipe]:
+    """Few weights need little noise against overfitting, and learn too little at the baseline's rate."""
+    return (
+        dataclasses.replace(network, dropout=0.05),
+        dataclasses.replace(recipe, learning_rate=2 * recipe.learning_rate),
+    )
 
 
 def _grow_and_prune(network: Network, recipe: Recipe) -> dict[str, Any]:
