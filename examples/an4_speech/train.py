@@ -45,7 +45,7 @@ class Recipe:
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> None:
     """CTC loss and Adam; the rate is planned over the whole training."""
-    warmup = recipe.warmup_epochs * steps_per_epoch
+    warmup = min(recipe.warmup_epochs * steps_per_epoch, recipe.epochs * steps_per_epoch // 2)
     rate = keras.optimizers.schedules.CosineDecay(
         recipe.learning_rate / 100,
         recipe.epochs * steps_per_epoch - warmup,
