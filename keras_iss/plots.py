@@ -84,7 +84,7 @@ def units_figure(units: Mapping[str, Sequence[float]], *, phases: Mapping[str, i
         axis.plot(range(1, len(values) + 1), values, marker="o", markersize=4, label=label)
     for i, (label, first) in enumerate((phases or {}).items()):
         axis.axvline(first + 0.5, color="0.7", linewidth=1, linestyle="--")
-        axis.annotate(label, (first + 0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(3, -11 - 11 * (i % 2)),
+        axis.annotate(label, (first + 0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2 + 10 * (i % 2)),
                       textcoords="offset points", fontsize=8, color="0.4")  # fmt: skip
     axis.set_xlabel("epoch")
     axis.set_ylabel("units alive")
