@@ -79,7 +79,7 @@ def plan_target(
     >>> plan_target(1)
     Phases(warmup=0, ramp=0.5, finetune=0.5)
     """
-    parts_of_ramp = 8 if warmup == 0 else 3
+    ramp_part = 8 if warmup == 0 else 3  # the ramp is one part in so many of what follows the warm-up
     if warmup is None:
         free = epochs - (ramp or 0) - (finetune or 0)
         parts = 1 + (ramp is None) + 2 * (finetune is None)
@@ -89,12 +89,9 @@ def plan_target(
     if ramp is not None:
         return _fill(epochs, warmup, ramp, finetune)
     free = epochs - warmup
-    chosen = (
-        free - finetune
-        if finetune is not None
-        else (max(1, _round(free / parts_of_ramp)) if free > 1 else 0.5)
-    )
-    return _fill(epochs, warmup, chosen, finetune)
+    if finetune is not None:
+        return _fill(epochs, warmup, free - finetune, finetune)
+    return _fill(epochs, warmup, max(1, _round(free / ramp_part)) if free > 1 else 0.5, None)
 
 
 def plan_strength(

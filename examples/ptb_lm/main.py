@@ -22,7 +22,7 @@ from runs import versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
-from ptb_lm.model import Network, build, copy_weights, network_of, plain
+from ptb_lm.model import Carrying, Network, build, network_of, plain
 from ptb_lm.perplexity import Scorer
 from ptb_lm.plans import MODELS, SIZES, Changes, Plan, PlanError, pick
 from ptb_lm.train import compile_model, fit
@@ -153,10 +153,10 @@ def learn(
         save(keras_iss.strip(plain(model)), stripped)
     if plan.pruning:
         small = keras.models.load_model(stripped, compile=False)
-        network = network_of(small, network)
-    model = build(network, recipe.batch, recipe.steps, stateful=True)
-    if plan.pruning:
-        copy_weights(small, model)
+        model = Carrying(small.inputs, small.outputs, name=small.name)
+        network = network_of(model, network)
+    else:
+        model = build(network, recipe.batch, recipe.steps, stateful=True)
     compile_model(model, recipe)
     scorer = Scorer(network, corpus.valid, recipe.batch)
     curve = fit(model, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))

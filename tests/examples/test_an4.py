@@ -367,6 +367,18 @@ def trained(tones, folder, *callbacks):
     return network, train.train(network, batches, recipe, folder, heard=heard, callbacks=callbacks)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_training_shorter_than_the_warm_up_has_a_rate_that_rises_and_falls(epochs):
+    network = model.build(TINY)
+    train.compile_model(network, train.Recipe(epochs=epochs, warmup_epochs=2), 10)
+    rates = []
+    for step in range(10 * epochs + 1):
+        network.optimizer.iterations.assign(step)
+        rates.append(float(network.optimizer.learning_rate))
+    assert max(rates) == pytest.approx(train.Recipe().learning_rate)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_weight_decay_spares_what_only_shifts_or_scales():
     network = model.build(model.Network(filters=4, units=3, recurrent="hlstm", gate_units=(2,)))
     # The first step's rate is a hundredth of the highest.

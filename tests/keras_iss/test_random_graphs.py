@@ -44,8 +44,8 @@ ELEMENTWISE = {
     "layer norm": lambda x: layers.LayerNormalization()(x),
     "unit norm": lambda x: layers.UnitNormalization()(x),
     "prelu": lambda x: layers.PReLU()(x),
-    # Not layers.Softmax, which fails in Keras itself on the mask that Masking gives.
-    "softmax": lambda x: ops.softmax(x, axis=1 if len(x.shape) == 3 else -1),
+    # The product ends the mask that Masking gives, on which Keras's own Softmax fails.
+    "softmax": lambda x: layers.Softmax(axis=1 if len(x.shape) == 3 else -1)(x * 1.0),
     "masking": lambda x: layers.Masking()(x) if len(x.shape) == 3 else x,
 }
 
