@@ -145,9 +145,9 @@ def left_behind(folder: Path, operation: Operation) -> list[str]:
 
 
 def _others(path: Path) -> bool:
-    """Whether TensorFlow or Keras made it: `model.save` has an empty folder "tmp..." while it writes a file without assets."""
-    empty = path.is_dir() and not any(path.iterdir())
-    return path.name.startswith(TENSORFLOWS) or (empty and KERASS.fullmatch(path.name) is not None)
+    """Whether TensorFlow or Keras made it: `model.save` has a folder "tmp.../assets", empty where the model has no assets."""
+    assets = KERASS.fullmatch(path.name) and path.is_dir() and {*path.rglob("*")} <= {path / "assets"}
+    return bool(assets) or path.name.startswith(TENSORFLOWS)
 
 
 def kill_once(

@@ -40,13 +40,15 @@ def test_killed_work_goes_on_to_the_same_result_and_leaves_nothing(tmp_path):
 
 
 def test_only_other_peoples_temporary_files_may_stay(tmp_path):
-    for name in ("out", "tmp/tmpab_12345", "tmp/tmpfull0000", "tmp/keras-iss-1-a", "tmp/tmpshort"):
+    empty = ("out", "tmp/tmpab_12345", "tmp/tmpcd_12345/assets", "tmp/keras-iss-1-a", "tmp/tmpshort")
+    for name in (*empty, "tmp/tmpfull0000", "tmp/tmpfull0001/assets"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "tmp" / "tmpfull0000" / "part").write_text("")
+    (tmp_path / "tmp" / "tmpfull0001" / "assets" / "part").write_text("")
     (tmp_path / "tmp" / "__autograph_generated_file1.py").write_text("")
     (tmp_path / "out" / "tmpab_12345").mkdir()
     left = left_behind(tmp_path, OPERATIONS["strip"])
-    assert left == ["keras-iss-1-a", "tmpab_12345", "tmpfull0000", "tmpshort"]
+    assert left == ["keras-iss-1-a", "tmpab_12345", "tmpfull0000", "tmpfull0001", "tmpshort"]
 
 
 class Killed(BaseException):
