@@ -45,3 +45,22 @@ def vocabulary(images):
     from captioning.data import Vocabulary
 
     return Vocabulary.of(images["train"].captions, 5)
+
+
+@pytest.fixture
+def penn(tmp_path):
+    """Sentences: the folder."""
+    from tests.examples import made_up_text
+
+    return made_up_text.write(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Speech: features of the training and the test set."""
+    from an4_speech import data, features
+
+    from tests.examples.made_up_tones import archive
+
+    folder = tmp_path_factory.mktemp("tones")
+    return features.load(archive(folder / data.NAMES[0]), folder / "features.npz")

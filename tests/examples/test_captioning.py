@@ -1,7 +1,6 @@
 """The captioning example, on a small made-up set in Flickr8k's files; on a slice of the real one where it is at hand."""
 
 import itertools
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,6 +15,8 @@ pytest.importorskip("pycocoevalcap", reason="pip install 'keras-iss[captions]'")
 from captioning import data, main, measure, model, page, plans, scoring, tell, train
 from captioning.batches import Batches
 from captioning.data import LOOK, STOP, DataError, Vocabulary
+
+from tests.examples.real_data import REAL, needs
 
 TINY = model.Network(embedding=12, units=16, dropout=0.1)
 DEEP = model.Network(embedding=12, units=9, layers=2)
@@ -289,8 +290,7 @@ def test_an_unknown_image_is_named(things):
         data.feature(things, "nobody.jpg")
 
 
-REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))
-here = pytest.mark.skipif(not (REAL / "flickr8k" / data.FEATURES).is_file(), reason="Flickr8k isn't here")
+here = needs(f"flickr8k/{data.FEATURES}", "Flickr8k")
 
 
 @here

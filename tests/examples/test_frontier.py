@@ -3,10 +3,8 @@
 import dataclasses
 import io
 import json
-import os
 import wave
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from frontier import data, features, main, measure
 from frontier.model import Batches, Recipe, scores
 
 import keras_iss
+from tests.examples.real_data import REAL, needs
 
 TAKES = (0, 4, 5, 6, 7)
 
@@ -105,10 +104,7 @@ def test_offline_the_download_fails_with_the_address_and_the_mend(offline):
         data.find(None)
 
 
-REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
-@pytest.mark.skipif(not (REAL / "fsdd" / data.NAME).is_file(), reason="the FSDD archive isn't here")
+@needs(f"fsdd/{data.NAME}", "the FSDD archive")
 def test_the_real_archive_has_its_published_size():
     training, test = data.read(data.find(REAL))
     assert (len(training), len(test)) == (2700, 300)

@@ -16,6 +16,7 @@ from squad_bidaf import answers, ask, batches, data, features, main, measure, mo
 import keras_iss
 from keras_iss.structures import Role
 from tests.examples.made_up_squad import SHAPES
+from tests.examples.real_data import REAL
 
 # --- answers
 
@@ -207,7 +208,6 @@ def check_that_a_resumed_training_is_the_uninterrupted_one(made, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-REAL = Path(os.environ.get("KERAS_ISS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 HERE = (REAL / "squad" / "dev-v1.1.json.gz").is_file()
 
 
