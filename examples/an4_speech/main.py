@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
-from runs import versions, write_json
+from runs import collect, keep_times, versions, write_json
 
 from an4_speech import data, decode, features, measure
 from an4_speech import model as networks
@@ -64,15 +64,11 @@ def run(asked: argparse.Namespace) -> None:
     if asked.held_out:
         training, test = features.split(training, data.held_out(training.speakers, asked.held_out))
     for name in asked.models:
-        plan = pick(name, small=asked.small, epochs=asked.epochs, finished=measure.collect(asked.output))
+        plan = pick(name, small=asked.small, epochs=asked.epochs, finished=collect(asked.output))
         one(name, plan, training, test, asked)
-    results = measure.collect(asked.output)
+    results = collect(asked.output)
     times = measure.latency(asked.output, results)
-    for result in results:
-        for kept in result["files"].values():
-            if kept["file"] in times:
-                kept["ms"] = times[kept["file"]]
-        write_json(asked.output / f"{result['model']}-seed{result['seed']}.json", result)
+    keep_times(asked.output, results, times)
     print(f"\n{measure.table(results)}\n\n{measure.summary(results)}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from runs import files_at_hand, times_of
 
 import keras_iss
 import tflite_export
@@ -45,17 +45,15 @@ def export(model: keras.Model, stem: Path, recipes: Sequence[str | None], stream
     return found
 
 
-def latency(folder: Path, results: Sequence[Mapping], runs: int = 100) -> dict[str, float]:
-    """Median milliseconds for 3 seconds of speech (streaming: for one step), batch 1, one thread.
+def latency(folder: Path, results: Sequence[Mapping], runs: int = 100) -> dict[str, dict[str, float]]:
+    """Median milliseconds for 3 seconds of speech (streaming: for one step), batch 1, one thread, by file.
 
-    All files that are in the folder take turns in one run; a result may have been brought without them.
+    All files that are in the folder take turns in one run.
     """
-    names = [kept["file"] for result in results for kept in result["files"].values()]
-    names = [name for name in names if (folder / name).is_file()]
-    if not names:
+    if not (files := files_at_hand(folder, results)):
         return {}
-    report = tflite_export.benchmark([folder / name for name in names], threads=1, runs=runs)
-    return {Path(row.path).name: row.median_ms for row in report.rows}
+    report = tflite_export.benchmark(files, threads=1, runs=runs)
+    return {Path(row.path).name: {"ms": row.median_ms} for row in report.rows}
 
 
 def table(results: Sequence[Mapping]) -> str:
@@ -68,7 +66,7 @@ def table(results: Sequence[Mapping]) -> str:
     for r in results:
         size, files, test = r["sizes"], r["files"], r["test"]
         kilobytes = " / ".join(f"{kept['bytes'] / 1024:,.0f}" for kept in files.values())
-        times = " / ".join(f"{kept['ms']:.2f}" for kept in files.values() if "ms" in kept) or "–"
+        times = times_of(files.values())
         recurrent = f"{size['recurrent_parameters']:,} / {size['recurrent_nonzero']:,}"
         whole = f"{size['parameters']:,} / {size['nonzero']:,}"
         macs = f"{size['macs']:,} / {size['macs_nonzero']:,}"
@@ -89,9 +87,3 @@ def summary(results: Sequence[Mapping]) -> str:
             f"from {min(wrong):.1%} to {max(wrong):.1%}"
         )
     return "\n".join(lines)
-
-
-def collect(folder: Path) -> list[dict]:
-    """All results in a folder, by model and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
-    return sorted(found, key=lambda r: (r["model"], r["seed"]))

@@ -22,7 +22,7 @@ if __package__ in (None, ""):  # run as a script
 
 import keras
 import numpy as np
-from runs import versions, write_json
+from runs import collect, keep_times, versions, write_json
 
 from captioning import data, measure, page, tell
 from captioning import model as networks
@@ -91,7 +91,7 @@ def train_all(asked: argparse.Namespace) -> None:
         images = {"train": images["train"].first(120), **{p: images[p].first(SHOWN) for p in ("dev", "test")}}
     for name in asked.models:
         one(name, images, asked)
-    print(f"\n{measure.table(measure.collect(asked.output))}")
+    print(f"\n{measure.table(collect(asked.output))}")
 
 
 def one(name: str, images: dict[str, Images], asked: argparse.Namespace) -> None:
@@ -171,15 +171,12 @@ def command(name: str, asked: argparse.Namespace) -> str:
 
 
 def report(asked: argparse.Namespace) -> None:
-    results = measure.collect(asked.output)
+    results = collect(asked.output)
     if not results:
         raise DataError(f"No result in {asked.output}. Train a model first, with the same --output.")
     test = data.read(data.find(asked.data))["test"]
     times = measure.latency(asked.output, results, test.first(50).features)
-    for result in results:
-        for kept in result["files"].values():
-            kept |= times[kept["file"]]
-        write_json(asked.output / f"{result['model']}-seed{result['seed']}.json", result)
+    keep_times(asked.output, results, times)
     print(measure.table(results))
     by_name = {(r["model"], r["seed"]): r for r in results}
     pair = [by_name.get((name, asked.seed)) for name in (asked.dense, asked.compact)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from runs import files_at_hand, times_of
 
 import keras_iss
 import tflite_export
@@ -65,27 +65,27 @@ def latency(
 
     Args:
         folder: Where the files lie.
-        results: Whose files.
+        results: Whose files, those that are there.
         features: (images, width) of images to tell about.
         runs: Words to time.
 
     Returns:
         File -> {"ms_per_word", "ms_per_caption"}.
     """
-    names = [kept["file"] for result in results for kept in result["files"].values()]
-    report = tflite_export.benchmark(
-        [folder / name for name in names], threads=1, runs=runs, signature="step"
-    )
+    if not (files := files_at_hand(folder, results)):
+        return {}
+    report = tflite_export.benchmark(files, threads=1, runs=runs, signature="step")
     words = {Path(row.path).name: row.median_ms for row in report.rows}
-    tellers = {name: tell.FileTeller(folder / name) for name in names}
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    tellers = {path.name: tell.FileTeller(path) for path in files}
+    taken: dict[str, list[float]] = {name: [] for name in tellers}
     for image in features:
         for name, teller in tellers.items():
             started = time.perf_counter()
             tell.greedy(teller, image[None])
             taken[name].append(1000 * (time.perf_counter() - started))
     return {
-        name: {"ms_per_word": words[name], "ms_per_caption": float(np.median(taken[name]))} for name in names
+        name: {"ms_per_word": words[name], "ms_per_caption": float(np.median(taken[name]))}
+        for name in tellers
     }
 
 
@@ -110,8 +110,8 @@ def table(results: Sequence[Mapping]) -> str:
                 )
             ),
             " / ".join(f"{kept['bytes'] / 1024:,.0f}" for kept in files),
-            " / ".join(f"{kept['ms_per_word']:.2f}" for kept in files if "ms_per_word" in kept) or "–",
-            " / ".join(f"{kept['ms_per_caption']:.1f}" for kept in files if "ms_per_caption" in kept) or "–",
+            times_of(files, "ms_per_word"),
+            times_of(files, "ms_per_caption", digits=1),
             f"{test['greedy']['CIDEr']:.3f} / {test['beam']['CIDEr']:.3f}",
             *(
                 f"{test['beam'][m]:.3f}" if m in test["beam"] else "–"
@@ -120,9 +120,3 @@ def table(results: Sequence[Mapping]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def collect(folder: Path) -> list[dict]:
-    """All results in a folder, by model and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
-    return sorted(found, key=lambda r: (r["model"], r["seed"]))

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras
-from runs import versions, write_json
+from runs import collect, keep_times, versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
@@ -82,17 +82,15 @@ def run(asked: argparse.Namespace) -> None:
         corpus = corpus.sliced(SMOKE_LINES)
     asked.output.mkdir(parents=True, exist_ok=True)
     write_json(asked.output / answer.VOCABULARY, corpus.words)
-    for name in asked.models or (SMOKE if smoke else MODELS):
+    names = asked.models or (SMOKE if smoke else MODELS)
+    for name in names:
         one(name, corpus, asked)
-    results = measure.collect(asked.output)
+    results = collect(asked.output)
     times = measure.latency(asked.output, results, runs=20 if smoke else 100)
-    for result in results:
-        for kept in result["files"].values():
-            kept["ms"] = times[kept["file"]]
-        write_json(asked.output / f"{result['model']}-seed{result['seed']}.json", result)
+    keep_times(asked.output, results, times)
     print(f"\n{measure.table(results)}\n")
-    file = asked.output / results[-1]["files"]["stream float32"]["file"]
-    print(f"{results[-1]['model']} goes on:", flush=True)
+    print(f"{names[-1]} goes on:", flush=True)
+    file = asked.output / f"{names[-1]}-seed{asked.seed}.stream.float32.tflite"
     answer.main([str(file), "the company said"])
 
 
@@ -104,9 +102,7 @@ def one(name: str, corpus: data.Corpus, asked: argparse.Namespace) -> None:
         print(f"{result} is there already.", flush=True)
         return
     print(f"\n{name}, {asked.size}, seed {asked.seed}", flush=True)
-    finished = [
-        r for r in measure.collect(asked.output) if (r["seed"], r["size"]) == (asked.seed, asked.size)
-    ]
+    finished = [r for r in collect(asked.output) if (r["seed"], r["size"]) == (asked.seed, asked.size)]
     changes = Changes(asked.epochs, asked.removed, asked.strength, asked.dropout)
     plan = pick(name, asked.size, len(corpus.words), changes, finished)
     model, network, curve = learn(plan, corpus, asked.seed, stem)

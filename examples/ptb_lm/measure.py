@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
+from runs import files_at_hand, times_of
 
 import keras_iss
 import tflite_export
@@ -49,18 +49,18 @@ def export(
     return found
 
 
-def latency(folder: Path, results: Sequence[Mapping], runs: int = 50) -> dict[str, float]:
+def latency(folder: Path, results: Sequence[Mapping], runs: int = 50) -> dict[str, dict[str, float]]:
     """Median milliseconds per call by file: of 10 × 10 words, or of one word of a stream; one thread.
 
-    All files of a form take turns in one run.
+    All files of a form that are in the folder take turns in one run.
     """
     times = {}
-    names = [kept["file"] for result in results for kept in result["files"].values()]
+    files = files_at_hand(folder, results)
     for streaming in (False, True):
-        of_form = [folder / name for name in names if (".stream." in name) == streaming]
+        of_form = [path for path in files if (".stream." in path.name) == streaming]
         if of_form:
             report = tflite_export.benchmark(of_form, threads=THREADS, runs=runs)
-            times |= {Path(row.path).name: row.median_ms for row in report.rows}
+            times |= {Path(row.path).name: {"ms": row.median_ms} for row in report.rows}
     return times
 
 
@@ -78,7 +78,7 @@ def table(results: Sequence[Mapping]) -> str:
             f"{kept['bytes'] / 1e6:.1f}" for name, kept in files.items() if "stream" not in name
         )
         times = [
-            " / ".join(f"{kept['ms']:.2f}" for name, kept in files.items() if ("stream" in name) == streaming)
+            times_of(kept for name, kept in files.items() if ("stream" in name) == streaming)
             for streaming in (False, True)
         ]
         lines.append(
@@ -87,9 +87,3 @@ def table(results: Sequence[Mapping]) -> str:
             f"{r['perplexity']['valid']:.2f} / {r['perplexity']['test']:.2f} |"
         )
     return "\n".join(lines)
-
-
-def collect(folder: Path) -> list[dict]:
-    """All results in a folder, by model and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
-    return sorted(found, key=lambda r: (r["model"], r["seed"]))

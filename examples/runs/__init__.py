@@ -1,10 +1,11 @@
-"""What the larger examples' runs share: epochs that can be resumed, results written whole, the versions behind them."""
+"""What the larger examples' runs share: epochs that can be resumed, and results: written whole, collected, timed."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,3 +51,28 @@ def versions() -> dict[str, str]:
         "backend": f"{backend} {__import__(backend).__version__}",
         "processor": platform.processor() or platform.machine(),
     }
+
+
+def collect(folder: Path) -> list[dict]:
+    """All results in a folder, by model and seed."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
+    return sorted(found, key=lambda r: (r["model"], r["seed"]))
+
+
+def files_at_hand(folder: Path, results: Sequence[Mapping]) -> list[Path]:
+    """The exported files of results, those that are there: a result may have been brought without them."""
+    named = [folder / kept["file"] for result in results for kept in result["files"].values()]
+    return [path for path in named if path.is_file()]
+
+
+def keep_times(folder: Path, results: Sequence[dict], times: Mapping[str, Mapping[str, float]]) -> None:
+    """Writes what was measured into the results, times by file name; a file that wasn't measured keeps what it has."""
+    for result in results:
+        for kept in result["files"].values():
+            kept |= times.get(kept["file"], {})
+        write_json(folder / f"{result['model']}-seed{result['seed']}.json", result)
+
+
+def times_of(files: Iterable[Mapping], key: str = "ms", *, digits: int = 2) -> str:
+    """What a table shows of the times of some files."""
+    return " / ".join(f"{kept[key]:.{digits}f}" for kept in files if key in kept) or "–"

@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run as a script
 
 import keras
 import numpy as np
-from runs import versions, write_json
+from runs import collect, keep_times, versions, write_json
 
 import keras_iss
 from squad_bidaf import answers, ask, batches, data, features, measure
@@ -91,12 +91,9 @@ def run(asked: argparse.Namespace) -> None:
     material = gather(asked)
     for name in asked.models:
         one(name, material, asked)
-    results = measure.collect(asked.output)
+    results = collect(asked.output)
     times = measure.latency(asked.output, results, _typical(material))
-    for result in results:
-        for kept in result["files"].values():
-            kept["ms"] = times[kept["file"]]
-        write_json(asked.output / f"{result['model']}-seed{result['seed']}.json", result)
+    keep_times(asked.output, results, times)
     print(f"\n{measure.table(results)}")
 
 

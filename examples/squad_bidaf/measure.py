@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from runs import files_at_hand, times_of
 
 import keras_iss
 import tflite_export
@@ -46,11 +46,12 @@ def export(
 
 def latency(
     folder: Path, results: Sequence[Mapping], inputs: Mapping[str, np.ndarray], runs: int = 50
-) -> dict[str, float]:
-    """Median milliseconds for one question, one thread, all files taking turns in one run."""
-    names = [kept["file"] for result in results for kept in result["files"].values()]
-    report = tflite_export.benchmark([folder / name for name in names], threads=1, runs=runs, inputs=inputs)
-    return {Path(row.path).name: row.median_ms for row in report.rows}
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds for one question, one thread, all files that are in the folder taking turns in one run."""
+    if not (files := files_at_hand(folder, results)):
+        return {}
+    report = tflite_export.benchmark(files, threads=1, runs=runs, inputs=inputs)
+    return {Path(row.path).name: {"ms": row.median_ms} for row in report.rows}
 
 
 def table(results: Sequence[Mapping]) -> str:
@@ -81,13 +82,7 @@ def table(results: Sequence[Mapping]) -> str:
             f"{size['recurrent']:,}",
             " / ".join(f"{kept['bytes'] / 1024:,.0f}" for kept in files.values()) or "–",
             f"{quantized['em']:.2f} / {quantized['f1']:.2f}" if quantized else "–",
-            " / ".join(f"{kept['ms']:.1f}" for kept in files.values() if "ms" in kept) or "–",
+            times_of(files.values(), digits=1),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
-
-
-def collect(folder: Path) -> list[dict]:
-    """All results in a folder, by model and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*-seed*.json"))]
-    return sorted(found, key=lambda r: (r["model"], r["seed"]))

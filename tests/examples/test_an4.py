@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("jiwer", reason="pip install 'keras-iss[examples]'")
 pytest.importorskip("scipy", reason="pip install 'keras-iss[examples]'")
 
-from an4_speech import data, decode, features, main, measure, model, plans, train
+from an4_speech import data, decode, features, main, model, plans, train
 from an4_speech.batches import Augmentation, Batches, Normalizer
+from runs import collect
 
 from tests.examples.made_up_tones import WORDS, archive
 
@@ -255,7 +256,7 @@ def test_the_whole_run_writes_a_result_and_goes_on_where_it_ended(tmp_path, monk
         "3",
     ]
     assert main.main(asked) == 0
-    (result,) = measure.collect(tmp_path / "out")
+    (result,) = collect(tmp_path / "out")
     assert result["tested_on"] == "AN4's test set"
     assert len(result["curve"]) == 3
     assert set(result["test"]) == {"greedy", "beam"}

@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("pycocoevalcap", reason="pip install 'keras-iss[captions]'")
 
-from captioning import data, main, measure, model, page, plans, scoring, tell, train
+from captioning import data, main, model, page, plans, scoring, tell, train
 from captioning.batches import Batches
 from captioning.data import LOOK, STOP, DataError, Vocabulary
+from runs import collect
 
 from tests.examples.real_data import REAL, needs
 
@@ -200,7 +201,7 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
     out = tmp_path / "out"
     asked = ("train", "--smoke", "--data", things, "--output", out, "--models", "gp_fastest")
     run(*asked)
-    (result,) = measure.collect(out)
+    (result,) = collect(out)
     assert "--smoke --data DIR --output DIR --models gp_fastest --seed 0" in result["command"]
     sizes = result["sizes"]
     (layer,) = model.recurrent_layers(keras.saving.load_model(out / "gp_fastest-seed0.keras", compile=False))
@@ -235,7 +236,7 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
 
     run("report", "--data", things, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
     assert "| gp_fastest | 0 | " in capsys.readouterr().out
-    again = measure.collect(out)
+    again = collect(out)
     assert all(
         kept["ms_per_word"] > 0 < kept["ms_per_caption"] for r in again for kept in r["files"].values()
     )
@@ -308,7 +309,7 @@ def test_a_slice_of_the_real_set_goes_the_whole_way(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(scoring.shutil, "which", lambda program: None)
     asked = ("train", "--smoke", "--epochs", 5, "--data", REAL, "--output", tmp_path)
     run(*asked, "--models", "gp_smallest")
-    (result,) = measure.collect(tmp_path)
+    (result,) = collect(tmp_path)
     assert set(result["files"]) == {"float32", "sparse"}
     alive = result["sizes"]["recurrent_nonzero"] / result["sizes"]["recurrent_parameters"]
     assert alive < 0.25

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ptb_lm import answer, data, main, measure, model, plans, train
 from ptb_lm.perplexity import Scorer
+from runs import collect, write_json
 
 import keras_iss
 from tests.examples.real_data import REAL, needs
@@ -218,7 +219,7 @@ def runs(folder, output, capsys, *more):
     asked = ["--smoke", "--data", str(folder), "--output", str(output), *more]
     assert main.main(asked) == 0
     shown = capsys.readouterr().out
-    for result in measure.collect(output):
+    for result in collect(output):
         kept = result["files"]["stream float32"]
         told = answer.LanguageModel(output / kept["file"])
         lines = ["the men sold N dollars", "the dog"]
@@ -234,14 +235,19 @@ def runs(folder, output, capsys, *more):
 
 def test_the_whole_run_trains_strips_exports_and_goes_on_with_a_sentence(penn, capsys):
     asked, shown = runs(penn, penn / "out", capsys, "--other-text")
-    (result,) = measure.collect(penn / "out")
+    (result,) = collect(penn / "out")
     assert len(result["curve"]) == 4
     assert result["curve"][0]["iss_removed"] == 0
     assert result["perplexity"]["test"] < 8  # of 12 words; what may follow is one of three
     assert result["sizes"]["recurrent_macs"] <= 0.4 * 4 * 2 * 32 * 64
     assert "the company said |" in shown
+    brought = {"iss.tflite": {"file": "iss.tflite", "bytes": 1, "ms": 12.34}}  # a result without its file
+    write_json(penn / "out" / "iss-seed1.json", result | {"seed": 1, "files": brought})
     assert main.main(asked) == 0
-    assert "is there already" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "is there already" in again
+    assert "| iss | 1 |" in again
+    assert "12.34" in again
 
 
 @real
@@ -249,7 +255,7 @@ def test_the_whole_run_trains_strips_exports_and_goes_on_with_a_sentence(penn, c
 def test_the_smoke_run_on_the_real_text(tmp_path, capsys):
     started = time.time()
     runs(data.find(REAL), tmp_path, capsys)
-    (iss,) = measure.collect(tmp_path)
+    (iss,) = collect(tmp_path)
     assert iss["perplexity"]["valid"] < 2000
     print(f"{time.time() - started:.0f} s")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from runs import collect
 from squad_bidaf import answers, ask, batches, data, features, main, measure, model, score, text, train
 
 import keras_iss
@@ -254,7 +255,7 @@ def smoke(made_up, tmp_path_factory):
 
 
 def test_a_resumed_training_goes_on_and_the_smoke_run_trains_compresses_and_exports(smoke):
-    baseline, iss = measure.collect(smoke)
+    baseline, iss = collect(smoke)
     assert (baseline["model"], iss["model"]) == ("baseline", "iss")
     assert iss["sizes"]["recurrent"] < 0.75 * baseline["sizes"]["recurrent"]
     assert iss["sizes"]["units"]["contextual"] == baseline["sizes"]["units"]["contextual"]
@@ -268,7 +269,7 @@ def test_a_resumed_training_goes_on_and_the_smoke_run_trains_compresses_and_expo
 
 
 def test_the_exported_file_gives_the_stripped_models_probabilities_at_any_length(smoke):
-    (kept,) = measure.collect(smoke)[1]["files"].values()
+    (kept,) = collect(smoke)[1]["files"].values()
     reader = ask.Reader(smoke / kept["file"])
     stripped = model.probabilities(keras.models.load_model(smoke / "iss-seed0.keras", compile=False))
     for lengths, context, question in (([7], 7, 4), ([9], 13, 6)):
@@ -280,7 +281,7 @@ def test_the_exported_file_gives_the_stripped_models_probabilities_at_any_length
 
 
 def test_the_exported_file_answers_from_the_command_line(smoke, capsys):
-    (kept,) = measure.collect(smoke)[1]["files"].values()
+    (kept,) = collect(smoke)[1]["files"].values()
     context = "Anna moved to Oslo in 1962. Bob stayed in Rome."
     answer = ["answer", "--model", str(smoke / kept["file"]), "--context", context, "--question"]
     assert main.main([*answer, "Where did Bob stay?"]) == 0
