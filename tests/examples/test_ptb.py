@@ -251,13 +251,10 @@ def test_the_whole_run_trains_strips_exports_and_goes_on_with_a_sentence(penn, c
 
 
 @real
-@pytest.mark.skipif("PTB_FULL" not in os.environ, reason="takes a minute; set PTB_FULL=1")
-def test_the_smoke_run_on_the_real_text(tmp_path, capsys):
-    started = time.time()
+def test_a_slice_of_the_real_text_goes_the_whole_way(tmp_path, capsys):
     runs(data.find(REAL), tmp_path, capsys)
     (iss,) = collect(tmp_path)
-    assert iss["perplexity"]["valid"] < 2000
-    print(f"{time.time() - started:.0f} s")
+    assert iss["perplexity"]["valid"] < 2000  # of 10,000 words
 
 
 # --- full size
