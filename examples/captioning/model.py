@@ -30,7 +30,7 @@ class Network:
     embedding: int = 512
     units: int = 512
     layers: int = 1
-    dropout: float = 0.5
+    dropout: float = 0.3
     recurrent: str = "lstm"
     gate_units: tuple[int, ...] = ()
     gate_dropout: float = 0.0
@@ -99,6 +99,7 @@ def _recurrent(network: Network, name: str) -> keras.Layer:
         network.units,
         gate_units=network.gate_units,
         gate_dropout=network.gate_dropout,
+        kernel_initializer="he_uniform",  # Keras's own starts gates that have a hidden layer too small
         return_sequences=True,
         name=name,
     )

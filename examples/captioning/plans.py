@@ -21,9 +21,8 @@ GROWN_AND_PRUNED = {
 MODELS = ("lstm", "stacked", "hlstm", *GROWN_AND_PRUNED)
 
 SMALL = Recipe()
-LARGE = Recipe(epochs=50, learning_rate=5e-4)
+LARGE = Recipe(epochs=50)
 SMOKE = Recipe(epochs=8, batch_size=32, learning_rate=1e-2)
-SPARSE_DROPOUT = 0.3  # a sparse network overfits less; more of it slows its growth and recovery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +69,10 @@ def pick(name: str, size: str, epochs: int | None = None) -> Plan:
     if name == "hlstm":
         return Plan(h_lstm, recipe, quantize=kinds)
     small, large, granularity = GROWN_AND_PRUNED[name]
-    sparse = dataclasses.replace(h_lstm, dropout=SPARSE_DROPOUT)
-    pruning = _grow_and_prune(sparse, recipe.epochs, large if size == "large" else small, granularity)
+    pruning = _grow_and_prune(h_lstm, recipe.epochs, large if size == "large" else small, granularity)
     if size == "smoke":
         pruning["tolerance"] = 10.0  # the CIDEr of so few images is mostly chance
-    return Plan(sparse, recipe, pruning, (*kinds, "sparse") if granularity == "weight" else kinds)
+    return Plan(h_lstm, recipe, pruning, (*kinds, "sparse") if granularity == "weight" else kinds)
 
 
 def _grow_and_prune(network: Network, epochs: int, alive: float, granularity: str) -> dict[str, Any]:

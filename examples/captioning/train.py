@@ -35,9 +35,9 @@ class Recipe:
         threshold: Words that are rarer in the training captions aren't learned.
     """
 
-    epochs: int = 20
+    epochs: int = 15
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     clipnorm: float = 5.0
     threshold: int = 5
 
