@@ -78,8 +78,8 @@ def pick(name: str, size: str, epochs: int | None = None) -> Plan:
 def _grow_and_prune(network: Network, epochs: int, alive: float, granularity: str) -> dict[str, Any]:
     """Growth for a third of the epochs, one of training, rounds of pruning, and a fifth of the epochs to recover.
 
-    The network is nearly trained before it is pruned, each round takes the same share of what is left, and the rate
-    has fallen far when the last ones come. Chosen here, not the paper's figures.
+    Each round takes the same share of what is left, and the rate has fallen far when the last ones come. Chosen here,
+    not the paper's figures.
     """
     growth, recovery = max(1, round(0.35 * epochs)), max(1, round(0.2 * epochs))
     rounds = epochs - growth - 1 - recovery
