@@ -121,6 +121,19 @@ def test_plans_reach_their_share_within_their_epochs():
         assert alive == pytest.approx(plans.GROWN_AND_PRUNED[name][size == "large"], rel=0.01)
 
 
+def test_the_loss_counts_words_and_the_end_and_no_padding(images, vocabulary):
+    batches = Batches(images["train"], vocabulary, 54)
+    x, y = next(batch for batch in batches if len(np.unique((batch[1] != LOOK).sum(1))) > 1)
+    network = model.build(TINY, 9, len(vocabulary))
+    train.compile_model(network, train.Recipe(), len(batches))
+    logits = network.predict_on_batch(x).astype("float64")
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    right = np.take_along_axis(logs, y[..., None], -1)[..., 0]
+    expected = -right[y != LOOK].mean()
+    assert abs(expected + right.mean()) > 1e-3, "padding would make no difference"
+    assert network.test_on_batch(x, y) == pytest.approx(expected, rel=1e-5)
+
+
 class Keep(keras.callbacks.Callback):
     """Puts aside what a process that ends in the third epoch leaves behind."""
 
