@@ -136,6 +136,7 @@ def one(name: str, images: dict[str, Images], asked: argparse.Namespace) -> None
             "images": {part: len(images[part]) for part in data.PARTS},
             "beam_width": tell.WIDTH,
             "dev": {search: {"CIDEr": dev.cider(said)} for search, said in told["dev"].items()},
+            "losses": measure.losses(small, images["dev"], vocabulary, recipe),
             "test": {search: test.all(said) for search, said in told["test"].items()},
             "sizes": measure.sizes(small),
             "files": measure.export(small, stem, plan.quantize, images["test"], vocabulary),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from runs import files_at_hand, times_of
 import keras_iss
 import tflite_export
 from captioning import tell
+from captioning.batches import Batches
 from captioning.data import Images, Vocabulary
 from captioning.model import recurrent_layers
 from captioning.scoring import Scorer
+from captioning.train import Recipe, compile_model
 
 
 def sizes(model: keras.Model) -> dict[str, int]:
@@ -34,6 +37,20 @@ def sizes(model: keras.Model) -> dict[str, int]:
         "macs_per_word_nonzero": macs - zeros,
     }
     return {name: int(value) for name, value in found.items()}
+
+
+def losses(model: keras.Model, images: Images, vocabulary: Vocabulary, recipe: Recipe) -> dict[str, float]:
+    """Cross-entropy per word with each caption's own image and with another's.
+
+    The difference is how far the model goes by the image: none, and it only knows how captions usually read.
+    """
+    count = len(images)
+    others = dataclasses.replace(images, features=np.roll(images.features, count // 2, axis=0))
+    compile_model(model, recipe, 1)
+    return {
+        name: float(model.evaluate(Batches(seen, vocabulary, recipe.batch_size).for_fit(), verbose=0))
+        for name, seen in (("own_image", images), ("other_image", others))
+    }
 
 
 def export(
@@ -93,8 +110,9 @@ def table(results: Sequence[Mapping]) -> str:
     """A line of Markdown per result."""
     lines = [
         "| model | seed | recurrent parameters, stored / not zero | all parameters | multiply-adds per word |"
-        " file kB | ms per word | ms per caption | CIDEr greedy / beam | BLEU-4 | METEOR | ROUGE-L |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        " file kB | ms per word | ms per caption | loss, own / another's image | CIDEr greedy / beam |"
+        " BLEU-4 | METEOR | ROUGE-L |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         size, files, test = r["sizes"], list(r["files"].values()), r["test"]
@@ -112,6 +130,7 @@ def table(results: Sequence[Mapping]) -> str:
             " / ".join(f"{kept['bytes'] / 1024:,.0f}" for kept in files),
             times_of(files, "ms_per_word"),
             times_of(files, "ms_per_caption", digits=1),
+            " / ".join(f"{loss:.2f}" for loss in r.get("losses", {}).values()) or "–",
             f"{test['greedy']['CIDEr']:.3f} / {test['beam']['CIDEr']:.3f}",
             *(
                 f"{test['beam'][m]:.3f}" if m in test["beam"] else "–"

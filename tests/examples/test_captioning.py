@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("pycocoevalcap", reason="pip install 'keras-iss[captions]'")
 
-from captioning import data, main, model, page, plans, scoring, tell, train
+from captioning import data, main, measure, model, page, plans, scoring, tell, train
 from captioning.batches import Batches
 from captioning.data import LOOK, STOP, DataError, Vocabulary
 from runs import collect
@@ -134,6 +134,23 @@ def test_the_loss_counts_words_and_the_end_and_no_padding(images, vocabulary):
     assert network.test_on_batch(x, y) == pytest.approx(expected, rel=1e-5)
 
 
+def test_losses_tell_a_model_that_goes_by_the_image_from_one_that_does_not(images, vocabulary):
+    network = model.build(TINY, 9, len(vocabulary))
+    projection = network.get_layer("look").get_layer("image_projection")
+    kernel, bias = projection.get_weights()
+    recipe = train.Recipe(batch_size=20, learning_rate=0.01)
+    projection.set_weights([0 * kernel, bias])
+    blind = measure.losses(network, images["dev"], vocabulary, recipe)
+    assert blind["own_image"] == pytest.approx(blind["other_image"], rel=1e-6)
+    train.compile_model(network, recipe, 40)
+    batches = Batches(images["train"], vocabulary, recipe.batch_size, seed=0)
+    network.fit(batches.for_fit(), epochs=40, shuffle=False, verbose=0)
+    seeing = measure.losses(network, images["dev"], vocabulary, recipe)
+    assert seeing["other_image"] > seeing["own_image"] + 0.2
+    whole = Batches(images["dev"], vocabulary, recipe.batch_size).for_fit()
+    assert seeing["own_image"] == pytest.approx(network.evaluate(whole, verbose=0), rel=1e-5)
+
+
 class Keep(keras.callbacks.Callback):
     """Puts aside what a process that ends in the third epoch leaves behind."""
 
@@ -227,6 +244,8 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
     assert sizes["macs_per_word"] == products + units * (len(Vocabulary.load(out / "vocabulary.json")))
     assert result["curve"][-1]["loss"] < result["curve"][0]["loss"] - 0.5
     assert len(result["captions"]) == 9
+    seen = np.array([row["val_loss"] for row in result["curve"]])
+    assert abs(seen - result["losses"]["own_image"]).min() < 1e-4  # the kept epoch's
     floats = result["files"]["float32"]
     assert floats["CIDEr_greedy"] == pytest.approx(result["test"]["greedy"]["CIDEr"], abs=1e-6)
     assert (out / floats["file"]).stat().st_size == floats["bytes"]
