@@ -117,7 +117,7 @@ def test_plans_reach_their_share_within_their_epochs():
         plan = plans.pick(name, size)
         p = plan.pruning
         assert p["growth_epochs"] + p["prune_epochs"] < plan.recipe.epochs
-        alive = (1 - 0.5 * 0.9 ** p["growth_epochs"]) * (1 - p["pruning"]) ** p["rounds"]
+        alive = (1 - 0.5 * 0.8 ** p["growth_epochs"]) * (1 - p["pruning"]) ** p["rounds"]
         assert alive == pytest.approx(plans.GROWN_AND_PRUNED[name][size == "large"], rel=0.01)
 
 
