@@ -99,7 +99,7 @@ def _recurrent(network: Network, name: str) -> keras.Layer:
         network.units,
         gate_units=network.gate_units,
         gate_dropout=network.gate_dropout,
-        kernel_initializer="he_uniform",  # of half its weights, a seed's, gates start as large as an LSTM's
+        kernel_initializer="he_uniform",  # with half of them missing, gates start as large as an LSTM's
         return_sequences=True,
         name=name,
     )

@@ -84,10 +84,11 @@ def _grow_and_prune(network: Network, epochs: int, alive: float, granularity: st
     """
     growth, recovery = max(1, round(0.2 * epochs)), max(1, round(0.4 * epochs))
     rounds = epochs - growth - 1 - recovery
-    grown = 1 - 0.5 * 0.8**growth
+    missing, growth_ratio = 0.5, 0.2
+    grown = 1 - missing * (1 - growth_ratio) ** growth
     return {
-        "seed_sparsity": 0.5,
-        "growth_ratio": 0.2,
+        "seed_sparsity": missing,
+        "growth_ratio": growth_ratio,
         "growth_epochs": growth,
         "pruning": round(1 - (alive / grown) ** (1 / rounds), 4),
         "rounds": rounds,
