@@ -2,6 +2,7 @@
 
 python examples/captioning/main.py train --small --data DIR --output DIR [--models stacked gp_smallest] [--seed N]
 python examples/captioning/main.py report --data DIR --output DIR
+python examples/captioning/main.py compare --data DIR --output DIR [--dense stacked] [--compact gp_smallest]
 python examples/captioning/main.py caption --model FILE --image NAME --data DIR
 
 A training that ended early goes on with the same command; what is finished isn't done again.
@@ -29,7 +30,7 @@ from captioning import model as networks
 from captioning.batches import Batches
 from captioning.data import DataError, Images, Vocabulary
 from captioning.plans import MODELS, pick
-from captioning.scoring import Scorer
+from captioning.scoring import Scorer, difference
 from captioning.train import CURVE, compile_model, train
 
 SHOWN = 20  # test images whose captions a result holds
@@ -52,13 +53,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     training.set_defaults(size="large", run=train_all)
     reporting = commands.add_parser("report", help="time all files, print the table, write page.html")
-    reporting.add_argument("--dense", choices=MODELS, default="stacked", help="the page's large model")
-    reporting.add_argument(
-        "--compact", choices=MODELS, default="gp_smallest", help="the page's compact model"
-    )
     reporting.add_argument("--seed", type=int, default=0, help="of the page's models")
     reporting.set_defaults(run=report)
-    for one in (training, reporting):
+    comparing = commands.add_parser(
+        "compare", help="the difference of two models' CIDEr and its standard error"
+    )
+    comparing.set_defaults(run=compare)
+    for one in (reporting, comparing):
+        one.add_argument("--dense", choices=MODELS, default="stacked", help="the large model")
+        one.add_argument("--compact", choices=MODELS, default="gp_smallest", help="the compact model")
+    for one in (training, reporting, comparing):
         one.add_argument(
             "--output", type=Path, default=Path("captioning"), help="where models and results go"
         )
@@ -69,7 +73,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     telling.add_argument("--image", nargs="+", required=True, metavar="NAME", help="names in features.npz")
     telling.add_argument("--beam", type=int, default=1, help="beginnings kept; 1, the fastest, by default")
     telling.set_defaults(run=caption)
-    for one in (training, reporting, telling):
+    for one in (training, reporting, comparing, telling):
         one.add_argument("--data", help="folder of the data (else $KERAS_ISS_DATA)")
     return parser.parse_args(argv)
 
@@ -187,6 +191,22 @@ def report(asked: argparse.Namespace) -> None:
     path = asked.output / "page.html"
     page.write(path, page.page(*pair, dict(zip(test.names, test.captions, strict=True))))
     print(f"\n{path}")
+
+
+def compare(asked: argparse.Namespace) -> None:
+    test = data.read(data.find(asked.data))["test"]
+    compact, dense = (measure.float_files(asked.output, name) for name in (asked.compact, asked.dense))
+    vocabulary, scorer = Vocabulary.load(asked.output / VOCABULARY), Scorer(test.captions)
+    print(" and ".join(f.name for f in compact), "against", " and ".join(f.name for f in dense), flush=True)
+    for search in (tell.greedy, tell.beam):
+        scores = (
+            [measure.cider_of_each(file, test, vocabulary, scorer, search) for file in files]
+            for files in (compact, dense)
+        )
+        higher, error = difference(*scores)
+        print(
+            f"{search.__name__}: CIDEr {higher:+.3f}, standard error over the images {error:.3f}", flush=True
+        )
 
 
 def caption(asked: argparse.Namespace) -> None:

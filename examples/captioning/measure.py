@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -15,7 +15,7 @@ import keras_iss
 import tflite_export
 from captioning import tell
 from captioning.batches import Batches
-from captioning.data import Images, Vocabulary
+from captioning.data import DataError, Images, Vocabulary
 from captioning.model import recurrent_layers
 from captioning.scoring import Scorer
 from captioning.train import Recipe, compile_model
@@ -68,11 +68,31 @@ def export(
         looked_with = None if quantize == "sparse" else quantize  # the projection isn't sparse
         look = tflite_export.export(model.get_layer("look"), tell.look_beside(path), quantize=looked_with)
         told = tflite_export.export(model.get_layer("tell"), path, quantize=quantize, streaming=True)
-        captions = tell.captions(tell.FileTeller(path), test.features)
-        cider = scorer.cider([vocabulary.decode(numbers) for numbers in captions])
+        cider = float(cider_of_each(path, test, vocabulary, scorer, tell.greedy).mean())
         sized = {"bytes": told.size_bytes, "look_bytes": look.size_bytes}
         found[name] = {"file": path.name, **sized, "CIDEr_greedy": cider}
     return found
+
+
+def float_files(folder: Path, model: str) -> list[Path]:
+    """The float32 files of a model, one for each seed.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if not (found := sorted(folder.glob(f"{model}-seed*.float32.tflite"))):
+        raise DataError(
+            f"No file {folder / model}-seedN.float32.tflite. Train {model} first, with the same --output."
+        )
+    return found
+
+
+def cider_of_each(
+    file: Path, images: Images, vocabulary: Vocabulary, scorer: Scorer, search: Callable[..., list[list[int]]]
+) -> np.ndarray:
+    """CIDEr of the caption that a file tells of each image, (images,)."""
+    told = tell.captions(tell.FileTeller(file), images.features, search)
+    return scorer.cider_of_each([vocabulary.decode(numbers) for numbers in told])
 
 
 def latency(

@@ -11,6 +11,8 @@ import io
 import shutil
 from collections.abc import Sequence
 
+import numpy as np
+
 from captioning.data import DataError
 
 
@@ -39,7 +41,11 @@ class Scorer:
 
     def cider(self, captions: Sequence[str]) -> float:
         """CIDEr-D, between 0 and 10; word frequencies are those of the references."""
-        return float(self._cider().compute_score(self._references, self._told(captions))[0])
+        return float(self.cider_of_each(captions).mean())
+
+    def cider_of_each(self, captions: Sequence[str]) -> np.ndarray:
+        """Of each caption its CIDEr-D; their mean is that of all."""
+        return np.asarray(self._cider().compute_score(self._references, self._told(captions))[1])
 
     def all(self, captions: Sequence[str]) -> dict[str, float]:
         """CIDEr, BLEU-1 to BLEU-4, ROUGE-L, and METEOR where Java is installed."""
@@ -60,3 +66,15 @@ class Scorer:
                 f"Received: {len(captions)}"
             )
         return {n: [caption] for n, caption in enumerate(captions)}
+
+
+def difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[float, float]:
+    """How much higher one model scores than another on the same images, and the standard error of that.
+
+    Both told the same images, so that only the differences count, not how hard images are.
+
+    Args:
+        one, other: Of each seed the scores (images,).
+    """
+    higher = np.mean(one, axis=0) - np.mean(other, axis=0)
+    return float(higher.mean()), float(higher.std(ddof=1) / np.sqrt(len(higher)))

@@ -104,9 +104,16 @@ def test_captions_that_people_gave_score_best_and_meteor_is_there_where_java_is(
     assert best["ROUGE-L"] == pytest.approx(1)
     assert all(worse[name] < best[name] - 0.05 for name in ("CIDEr", "BLEU-4", "ROUGE-L"))
     assert best.get("METEOR") == (0.25 if java else None)
-    assert scorer.cider(right) == best["CIDEr"]
+    assert scorer.cider(right) == best["CIDEr"] == pytest.approx(scorer.cider_of_each(right).mean())
     with pytest.raises(ValueError, match="Expected 9, one for each image. Received: 2"):
         scorer.cider(right[:2])
+
+
+def test_a_difference_is_taken_image_by_image_over_all_seeds():
+    hard = np.array([0.0, 1.0, 5.0, 20.0])  # how images differ is no part of the error
+    better = np.array([1.0, 1.0, 3.0, 3.0])
+    found = scoring.difference([hard + 1, hard + better], [hard - 1, hard + 1])
+    assert found == pytest.approx((1.5, np.std([1, 1, 2, 2], ddof=1) / 2))
 
 
 # --- training
@@ -279,6 +286,10 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
         assert image in shown.texts
         assert caption in shown.texts
     assert " ".join(images["test"].captions[0][0]) in shown.texts
+
+    capsys.readouterr()
+    run("compare", "--data", things, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
+    assert capsys.readouterr().out.count("CIDEr +0.000, standard error over the images 0.000") == 2
 
     run(*asked)
     assert capsys.readouterr().out.count("is there already") == 1
