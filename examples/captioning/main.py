@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -194,18 +195,20 @@ def report(asked: argparse.Namespace) -> None:
 
 
 def compare(asked: argparse.Namespace) -> None:
-    test = data.read(data.find(asked.data))["test"]
+    images = data.read(data.find(asked.data))
+    vocabulary = Vocabulary.load(asked.output / VOCABULARY)
     compact, dense = (measure.float_files(asked.output, name) for name in (asked.compact, asked.dense))
-    vocabulary, scorer = Vocabulary.load(asked.output / VOCABULARY), Scorer(test.captions)
     print(" and ".join(f.name for f in compact), "against", " and ".join(f.name for f in dense), flush=True)
-    for search in (tell.greedy, tell.beam):
+    for part, search in itertools.product(("dev", "test"), (tell.greedy, tell.beam)):
+        scorer = Scorer(images[part].captions)
         scores = (
-            [measure.cider_of_each(file, test, vocabulary, scorer, search) for file in files]
+            [measure.cider_of_each(file, images[part], vocabulary, scorer, search) for file in files]
             for files in (compact, dense)
         )
         higher, error = difference(*scores)
         print(
-            f"{search.__name__}: CIDEr {higher:+.3f}, standard error over the images {error:.3f}", flush=True
+            f"{part}, {search.__name__}: CIDEr {higher:+.3f}, standard error over the images {error:.3f}",
+            flush=True,
         )
 
 

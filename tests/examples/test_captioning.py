@@ -289,7 +289,7 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
 
     capsys.readouterr()
     run("compare", "--data", things, "--output", out, "--dense", "gp_fastest", "--compact", "gp_fastest")
-    assert capsys.readouterr().out.count("CIDEr +0.000, standard error over the images 0.000") == 2
+    assert capsys.readouterr().out.count("CIDEr +0.000, standard error over the images 0.000") == 4
 
     run(*asked)
     assert capsys.readouterr().out.count("is there already") == 1
