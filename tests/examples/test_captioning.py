@@ -295,6 +295,23 @@ def test_the_smoke_run_trains_compresses_exports_and_tells(things, images, tmp_p
     assert capsys.readouterr().out.count("is there already") == 1
 
 
+def test_compare_says_how_much_higher_the_compact_model_is(things, vocabulary, tmp_path, monkeypatch, capsys):
+    vocabulary.save(tmp_path / "vocabulary.json")
+    scores = {"stacked-seed0": 0.25, "gp_fastest-seed0": 0.5, "gp_fastest-seed1": 0.25}
+    for name in scores:
+        (tmp_path / f"{name}.float32.tflite").touch()
+    monkeypatch.setattr(
+        measure,
+        "cider_of_each",
+        lambda file, images, *_: np.full(len(images), scores[file.name.partition(".")[0]]),
+    )
+    asked = ["compare", "--data", str(things), "--output", str(tmp_path)]
+    run(*asked, "--compact", "gp_fastest")
+    assert capsys.readouterr().out.count("CIDEr +0.125, standard error over the images 0.000") == 4
+    assert main.main([*asked, "--compact", "lstm"]) == 2
+    assert "lstm-seedN.float32.tflite. Train lstm first" in capsys.readouterr().err
+
+
 def test_markup_in_a_caption_stays_text(tmp_path):
     result = {
         "model": "x",
