@@ -68,7 +68,9 @@ def pick(name: str, size: str, epochs: int | None = None) -> Plan:
     h_lstm = dataclasses.replace(network, recurrent="hlstm", gate_units=(network.units // 2,))
     if name == "hlstm":
         return Plan(h_lstm, recipe, quantize=kinds)
-    h_lstm = dataclasses.replace(h_lstm, dropout=0.1)  # pruning keeps from overfitting, too
+    h_lstm = dataclasses.replace(h_lstm, dropout=0.2)  # pruning keeps from overfitting, too
+    if size != "smoke" and not epochs:  # an epoch takes half as long as a stacked LSTM's
+        recipe = dataclasses.replace(recipe, epochs=4 * recipe.epochs // 3)
     small, large, granularity = GROWN_AND_PRUNED[name]
     pruning = _grow_and_prune(h_lstm, recipe.epochs, large if size == "large" else small, granularity)
     if size == "smoke":
