@@ -12,6 +12,7 @@ import numpy as np
 from keras import tree
 
 from keras_iss.introspection import is_graph, variables_of
+from keras_iss.registry import becomes
 from keras_iss.structures import WeightSlice, take, to_numpy
 from keras_iss.tracing import Trace
 
@@ -71,13 +72,27 @@ class _Cloner:
             return _clone_graph(layer, self, self._fields_of(layer))
         if not isinstance(layer, keras.layers.Layer):
             return layer  # a keras.ops operation has neither weights nor state
-        config = _without_build(layer.get_config())
-        for field, value in self._fields_of(layer).items():
+        config, fields = _without_build(layer.get_config()), self._fields_of(layer)
+        for field, value in fields.items():
             _set_field(config, field, value)
+        if type(layer) is keras.layers.Lambda:
+            return _same_lambda(layer, config)
         for key in config:
             if inspect.isfunction(getattr(layer, key, None)):  # an activation needn't be registered
                 config[key] = getattr(layer, key)
-        return type(layer).from_config(config)
+        kind = becomes.get(type(layer), type(layer)) if fields else type(layer)
+        return kind.from_config(config)
+
+
+def _same_lambda(layer: Any, config: dict[str, Any]) -> Any:
+    """Keras itself copies no Lambda whose function isn't registered; here the function is at hand."""
+    functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
+    shape = config.pop("output_shape", None)
+    if isinstance(
+        shape, (list, tuple)
+    ):  # a function that tells it is left out: Keras finds the shape by itself
+        functions["output_shape"] = tuple(shape)
+    return keras.layers.Lambda(**{**config, **functions})
 
 
 def _without_build(config: Any) -> Any:

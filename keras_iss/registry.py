@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Call"], Any]
 _rules: dict[type, Rule] = {}
+becomes: dict[type, type] = {}  # layer class -> what it is rebuilt as when a number of its config changes
 
 
 def register(layer_class: type, rule: Rule) -> None:

@@ -110,7 +110,8 @@ def strip(
 
     Returns:
         A model of the same class with smaller layers; compiled if `model` was, with the optimizer's state for the kept
-        units, so that training can go on. Masks of a SparseOptimizer are dropped.
+        units, so that training can go on. Masks of a SparseOptimizer are dropped. A LayerNormalization or RMSNormalization
+        that loses units becomes its twin in `keras_iss.layers`, which goes on counting them.
 
     Raises:
         ValueError: If `multiple_of` or `min_units` isn't a positive integer.

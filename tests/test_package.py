@@ -28,7 +28,10 @@ PUBLIC = {
         *("ExportResult", "BenchmarkReport", "CompareReport", "ExportError"),
     },
     "keras_iss.callbacks": {"Backup", "GrowAndPrune", "ISSPruning", "SparsityLogger"},
-    "keras_iss.layers": {"HLSTM", "HLSTMCell", "RHN", "RHNCell"},
+    "keras_iss.layers": {
+        *("HLSTM", "HLSTMCell", "RHN", "RHNCell"),
+        *("StrippedLayerNormalization", "StrippedRMSNormalization"),
+    },
     "keras_iss.optimizers": {"SparseOptimizer"},
     "keras_iss.regularizers": {"ISSGroupLasso"},
 }

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_iss import layers as own_layers
+
 __all__ = ["Call", "takes_the_last_step", "why_not_per_step"]
 
 _TIME = 1  # the axis
@@ -191,6 +193,7 @@ _RULES: dict[type | str, Rule] = {
         (
             *(layers.LayerNormalization, layers.BatchNormalization, layers.RMSNormalization),
             *(layers.UnitNormalization, layers.Normalization, layers.Softmax),
+            *(own_layers.StrippedLayerNormalization, own_layers.StrippedRMSNormalization),
         ),
         _axes,
     ),

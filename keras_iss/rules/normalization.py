@@ -1,11 +1,12 @@
-"""BatchNormalization carries its statistics with the units; what mixes the units pins them."""
+"""How units pass through normalizations: their weights go with the units, and what the others see stays the same."""
 
 from __future__ import annotations
 
 from keras import layers
 
 from keras_iss.calls import Call
-from keras_iss.registry import register
+from keras_iss.layers.normalization import StrippedLayerNormalization, StrippedRMSNormalization
+from keras_iss.registry import becomes, register
 from keras_iss.units import Signal
 
 
@@ -22,19 +23,52 @@ def _batch_normalization(call: Call) -> Signal:
     return signal.passed(zero=False)
 
 
-def _mixes_units(call: Call) -> None:
-    """A mean, variance or norm over the units changes when one is removed, even one that is always 0."""
-    signal = call.inputs[0]
-    call.pins([signal], f"{call.name} ({type(call.layer).__name__}) normalizes over its units")
-
-
 def _layer_normalization(call: Call) -> Signal | None:
     layer, signal = call.layer, call.inputs[0]
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    rank = len(signal.shape)
-    if {a - rank if a >= 0 else a for a in axes} & {p.axis for p in signal.placements}:
-        return _mixes_units(call)
-    return signal.passed(zero=False)
+    if not set(_axes(call)) & {p.axis for p in signal.placements}:
+        return signal.passed(zero=False)
+    if not _counts_units(call) or layer.rms_scaling:
+        return None
+    for weight in (layer.gamma, layer.beta):
+        call.writes(signal, weight, penalised=False)
+    return signal.passed(zero=layer.scale)  # a unit that is 0 becomes beta - gamma * mean / sqrt(var)
+
+
+def _rms_normalization(call: Call) -> Signal | None:
+    """x / sqrt(mean(x²)): a unit that is 0 stays 0."""
+    signal = call.inputs[0]
+    if not _counts_units(call):
+        return None
+    call.carries(signal, call.layer.scale)
+    return signal.passed()
+
+
+def _axes(call: Call) -> list[int]:
+    """Counted from the end."""
+    axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
+    rank = len(call.inputs[0].shape)
+    return [a - rank if a >= 0 else a for a in axes]
+
+
+def _counts_units(call: Call) -> bool:
+    """Has a mean over the features taken over as many units as before, which is exact for units that are always 0.
+
+    Pins them and returns False where that can't be done.
+    """
+    layer, signal = call.layer, call.inputs[0]
+    total = getattr(layer, "total_units", signal.shape[-1])
+    if _axes(call) != [-1] or total is None or call.wrapped:
+        _mixes_units(call)
+        return False
+    call.reads_without_weight(signal)
+    call.resizes(signal, "total_units", value=total, per_unit=0)
+    return True
+
+
+def _mixes_units(call: Call) -> None:
+    """A mean or variance over the units changes when one is removed, even one that is always 0."""
+    signal = call.inputs[0]
+    call.pins([signal], f"{call.name} ({type(call.layer).__name__}) normalizes over its units")
 
 
 def _unit_normalization(call: Call) -> Signal:
@@ -44,7 +78,12 @@ def _unit_normalization(call: Call) -> Signal:
 
 
 register(layers.BatchNormalization, _batch_normalization)
-register(layers.LayerNormalization, _layer_normalization)
 register(layers.UnitNormalization, _unit_normalization)
-for _class in (layers.GroupNormalization, layers.RMSNormalization):
-    register(_class, _mixes_units)
+register(layers.GroupNormalization, _mixes_units)
+for _class, _stripped, _rule in (
+    (layers.LayerNormalization, StrippedLayerNormalization, _layer_normalization),
+    (layers.RMSNormalization, StrippedRMSNormalization, _rms_normalization),
+):
+    register(_class, _rule)
+    register(_stripped, _rule)
+    becomes[_class] = _stripped

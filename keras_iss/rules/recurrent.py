@@ -118,7 +118,8 @@ def _time_distributed(call: Call) -> Any:
     step = Signal((inputs.shape[0], *inputs.shape[2:]), inputs.placements, inputs.source)
     if any(p.axis == 1 - len(inputs.shape) for p in inputs.placements):
         call.pins([inputs], f"its units lie on the time axis of {call.name}")
-    return call.inner(call.layer.layer, (step,), {}, part="", field=("layer", "config"))
+    carried = call.inner(call.layer.layer, (step,), {}, part="", field=("layer", "config"))
+    return carried or None  # a layer whose outputs carry nothing knows their shapes only outside of a wrapper
 
 
 for _class in _GATES:

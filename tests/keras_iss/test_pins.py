@@ -84,11 +84,14 @@ def _summed_up(n):
 
 PINNED = {
     "output of the model": (_output, "output"),
-    "mean over units": (
-        lambda n: chain(lstm(n), layers.LayerNormalization(center=False, scale=False)),
+    "mean over steps and units": (
+        lambda n: chain(lstm(n), layers.LayerNormalization(axis=[1, 2])),
         "normalizes",
     ),
-    "mean square over units": (lambda n: chain(lstm(n), layers.RMSNormalization()), "normalizes"),
+    "mean square within a wrapper": (
+        lambda n: chain(lstm(n), layers.TimeDistributed(layers.RMSNormalization())),
+        "normalizes",
+    ),
     "statistics of groups": (lambda n: chain(lstm(n), layers.GroupNormalization(1)), "normalizes"),
     "softmax layer": (lambda n: chain(lstm(n), layers.Softmax()), "softmax"),
     "softmax activation": (lambda n: chain(lstm(n), layers.Activation("softmax")), "activation"),

@@ -42,6 +42,7 @@ ELEMENTWISE = {
     "dropout": lambda x: layers.Dropout(0.3)(x),
     "batch norm": lambda x: layers.BatchNormalization()(x),
     "layer norm": lambda x: layers.LayerNormalization()(x),
+    "rms norm": lambda x: layers.RMSNormalization()(x),
     "unit norm": lambda x: layers.UnitNormalization()(x),
     "prelu": lambda x: layers.PReLU()(x),
     # The product ends the mask that Masking gives, on which Keras's own Softmax fails.

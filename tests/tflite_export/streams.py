@@ -5,6 +5,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
+import keras_iss
+
 FEATURES = 3
 
 
@@ -52,6 +54,16 @@ def residual():
     for k in range(2):
         h = layers.Add()([h, layers.GRU(4, return_sequences=True, name=f"gru{k}")(h)])
     return keras.Model(x, layers.Concatenate(name="y")([layers.LayerNormalization()(h), x]))
+
+
+def stripped_norms():
+    """What strip makes of a model with normalizations."""
+    norms = [keras_iss.layers.StrippedLayerNormalization(7), keras_iss.layers.StrippedRMSNormalization(6)]
+    lstm, gru = (
+        layers.LSTM(5, return_sequences=True, name="lstm"),
+        layers.GRU(4, return_sequences=True, name="gru"),
+    )
+    return stack(lstm, norms[0], gru, norms[1])
 
 
 def operators_on_tensors():
@@ -209,6 +221,7 @@ STREAMS = {
         lambda: stack(layers.Masking(), layers.GRU(4, return_sequences=True, name="gru")),
         ["gru_h"],
     ),
+    "stripped_norms": (stripped_norms, ["lstm_h", "lstm_c", "gru_h"]),
     "residual": (residual, ["gru0_h", "gru1_h"]),
     "operators_on_tensors": (operators_on_tensors, ["lstm_h", "lstm_c"]),
     "nested_twice": (nested, ["inner_gru_h", "inner_gru_call2_h", "lstm_h", "lstm_c"]),

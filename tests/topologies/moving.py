@@ -209,13 +209,71 @@ def unit_normalization():
     return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.UnitNormalization())
 
 
-@topology({}, {"a": "normalizes", "b": "normalizes", "c": "normalizes", **OUT})
-def normalizations_over_units():
+@topology({"lstm": Units(4, deaf=False), "gru": Units(3, deaf=False)})
+def layer_normalizations():
+    """A unit that is 0 still counts in the mean and the variance of the others."""
+    return chain(
+        layers.LSTM(4, return_sequences=True, name="lstm"),
+        layers.LayerNormalization(),
+        layers.GRU(3, return_sequences=True, name="gru"),
+        layers.LayerNormalization(center=False),
+    )
+
+
+@topology({"lstm": Units(4, silent=False, deaf=False)})
+def layer_normalization_without_weights():
+    """Less the mean, a unit that is 0 isn't 0."""
+    return chain(
+        layers.LSTM(4, return_sequences=True, name="lstm"),
+        layers.LayerNormalization(center=False, scale=False),
+    )
+
+
+@topology({"lstm": Units(4, deaf=False)})
+def rms_normalization():
+    return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.RMSNormalization())
+
+
+@topology({"lstm": Units(4, deaf=False)})
+def normalized_residuals():
+    """As in a Transformer: each layer's outputs are added to its inputs and normalized."""
+    x = tokens()
+    y = layers.Embedding(VOCABULARY, 4, mask_zero=True, name="embedded")(x)
+    for kind, name in ((layers.LSTM, "lstm"), (layers.GRU, "gru")):
+        z = kind(4, return_sequences=True, name=name)(y)
+        y = layers.LayerNormalization()(layers.Add()([y, z]))
+    return keras.Model(x, out()(y))
+
+
+@topology({"lstm": Units(4, deaf=False), "gru": Units(3, deaf=False)})
+def normalized_beside_an_input():
     x = sequence()
-    norms = [layers.LayerNormalization(), layers.GroupNormalization(2), layers.RMSNormalization()]
     parts = [
-        norm(layers.LSTM(4, return_sequences=True, name=n)(x)) for norm, n in zip(norms, "abc", strict=True)
+        layers.LSTM(4, return_sequences=True, name="lstm")(x),
+        x,
+        layers.GRU(3, return_sequences=True, name="gru")(x),
     ]
+    return keras.Model(x, out()(layers.LayerNormalization()(layers.Concatenate()(parts))))
+
+
+@topology({"lstm": Units(4, deaf=False)})
+def one_normalization_for_two():
+    x = sequence()
+    y, norm = layers.LSTM(4, return_sequences=True, name="lstm")(x), layers.LayerNormalization()
+    return keras.Model(x, out()(layers.Concatenate()([norm(y), norm(ops.tanh(y))])))
+
+
+@topology({}, {**dict.fromkeys("abce", "normalizes"), "d": "not as 0", **OUT})
+def normalizations_over_more_than_units():
+    x = sequence(steps=STEPS)
+    norms = {
+        "a": layers.LayerNormalization(axis=[1, 2]),
+        "b": layers.GroupNormalization(2),
+        "c": layers.TimeDistributed(layers.RMSNormalization()),
+        "d": lambda y: layers.LayerNormalization()(layers.Activation("sigmoid")(y)),
+        "e": layers.RMSNormalization(axis=1),  # its weights, one for each step, lie along the units
+    }
+    parts = [norm(layers.LSTM(4, return_sequences=True, name=name)(x)) for name, norm in norms.items()]
     return keras.Model(x, out()(layers.Concatenate()(parts)))
 
 
@@ -332,3 +390,21 @@ def subclassed_model_inside():
     return chain(
         layers.LSTM(4, return_sequences=True, name="lstm"), Inner(name="inner"), layers.GRU(3, name="gru")
     )
+
+
+def _scaled_sum(y, factor):
+    return factor * ops.sum(y, axis=1)
+
+
+@topology({"lstm": Units(4)}, {"a": "class Lambda", "b": "class Lambda", **OUT}, loadable=False)
+def lambdas():
+    """Keras loads a Lambda only unsafely, and copies none whose function isn't registered."""
+    x = sequence()
+    y = layers.LSTM(4, return_sequences=True, name="lstm")(x)
+    parts = [
+        layers.Lambda(lambda y: ops.max(y, axis=1), output_shape=(3,))(layers.Dense(3, name="a")(y)),
+        layers.Lambda(_scaled_sum, output_shape=lambda s: (s[0], s[2]), arguments={"factor": 0.5})(
+            layers.Dense(2, name="b")(y)
+        ),
+    ]
+    return keras.Model(x, out()(layers.Concatenate()(parts)))

@@ -1,0 +1,140 @@
+"""Normalizations over units of which some are gone: what `strip` makes of Keras's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["StrippedLayerNormalization", "StrippedRMSNormalization"]
+
+
+@keras.saving.register_keras_serializable(package="keras_iss")
+class StrippedLayerNormalization(keras.layers.LayerNormalization):
+    r"""`keras.layers.LayerNormalization` over N units, of which those that are always 0 aren't there anymore.
+
+    For the n units that are left, μ = Σ x / N and σ² = (Σ (x - μ)² + (N - n) μ²) / N: mean and variance are those of all
+    N, so every output is what it was. `keras_iss.strip` puts it in the place of a LayerNormalization that loses
+    units; it has the same weights, and trains on like one.
+
+    Args:
+        total_units: N. With as many units as the input has, it is `keras.layers.LayerNormalization`.
+        axis: The last one, the features.
+        **kwargs: As in `keras.layers.LayerNormalization`.
+
+    Returns:
+        The input's shape, (..., n).
+
+    Raises:
+        ValueError: If the axis isn't the last one, or the input has more than `total_units` features.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> whole, rest = keras.ops.array([[1.0, 3.0, 0.0, 0.0]]), keras.ops.array([[1.0, 3.0]])
+    >>> expected = keras.layers.LayerNormalization()(whole)[:, :2]
+    >>> received = keras_iss.layers.StrippedLayerNormalization(total_units=4)(rest)
+    >>> bool(keras.ops.all(keras.ops.abs(expected - received) < 1e-6))
+    True
+
+    Source: Ba, Kiros and Hinton, arXiv 1607.06450, equation 4.
+    """
+
+    def __init__(self, total_units: int, axis: Any = -1, **kwargs: Any):
+        super().__init__(axis=axis, **kwargs)
+        self.total_units = _checked(self, total_units)
+
+    def build(self, input_shape: Any) -> None:
+        _check_input(self, input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        x = _at_least_float32(inputs)
+        mean = ops.sum(x, axis=-1, keepdims=True) / self.total_units
+        centered = x - mean
+        missing = self.total_units - x.shape[-1]
+        squares = ops.sum(ops.square(centered), axis=-1, keepdims=True) + missing * ops.square(mean)
+        outputs = centered * ops.rsqrt(squares / self.total_units + self.epsilon)
+        if self.gamma is not None:
+            outputs = outputs * ops.cast(self.gamma, outputs.dtype)
+        if self.beta is not None:
+            outputs = outputs + ops.cast(self.beta, outputs.dtype)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "total_units": self.total_units}
+
+
+@keras.saving.register_keras_serializable(package="keras_iss")
+class StrippedRMSNormalization(keras.layers.RMSNormalization):
+    r"""`keras.layers.RMSNormalization` over N units, of which those that are always 0 aren't there anymore.
+
+    The mean square is Σ x² / N over the n units that are left, so every output is what it was. `keras_iss.strip` puts it in
+    the place of an RMSNormalization that loses units; it has the same weights, and trains on like one.
+
+    Args:
+        total_units: N. With as many units as the input has, it is `keras.layers.RMSNormalization`.
+        axis: The last one, the features.
+        **kwargs: As in `keras.layers.RMSNormalization`.
+
+    Returns:
+        The input's shape, (..., n).
+
+    Raises:
+        ValueError: If the axis isn't the last one, or the input has more than `total_units` features.
+
+    Example:
+
+    >>> import keras, keras_iss
+    >>> rest = keras.ops.array([[3.0, 4.0]])
+    >>> [round(float(y), 3) for y in keras_iss.layers.StrippedRMSNormalization(total_units=4)(rest)[0]]
+    [1.2, 1.6]
+
+    Source: Zhang and Sennrich, arXiv 1910.07467, equation 4.
+    """
+
+    def __init__(self, total_units: int, axis: Any = -1, **kwargs: Any):
+        super().__init__(axis=axis, **kwargs)
+        self.total_units = _checked(self, total_units)
+
+    def build(self, input_shape: Any) -> None:
+        _check_input(self, input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        x = _at_least_float32(inputs)
+        squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+        outputs = x * ops.rsqrt(squares / self.total_units + self.epsilon)
+        return ops.cast(outputs * ops.cast(self.scale, outputs.dtype), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "total_units": self.total_units}
+
+
+def _checked(layer: keras.Layer, total_units: Any) -> int:
+    if not isinstance(total_units, int) or isinstance(total_units, bool) or total_units < 1:
+        raise ValueError(
+            f"Invalid value for argument total_units of {layer.name!r}. Expected a positive integer. "
+            f"Received: total_units={total_units!r}"
+        )
+    return total_units
+
+
+def _check_input(layer: Any, input_shape: Any) -> None:
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    if [axis % len(input_shape) for axis in axes] != [len(input_shape) - 1]:
+        raise ValueError(
+            f"Invalid value for argument axis of {layer.name!r}. Expected -1, the features. Received: axis={layer.axis}"
+        )
+    if input_shape[-1] is None or input_shape[-1] > layer.total_units:
+        raise ValueError(
+            f"Input of {layer.name!r} has the shape {tuple(input_shape)}. Expected at most "
+            f"total_units={layer.total_units} features."
+        )
+
+
+def _at_least_float32(x: Any) -> Any:
+    """Means of half floats are taken in float32, as Keras does."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
