@@ -1,11 +1,14 @@
-"""Attention, AdditiveAttention and MultiHeadAttention as readers of units."""
+"""Attention, AdditiveAttention and MultiHeadAttention as readers of units; Dot and matmul, from which people make their own."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 
 from keras import layers
 
 from keras_iss.calls import Call
-from keras_iss.registry import register
+from keras_iss.registry import operations, register
 from keras_iss.units import Signal
 
 
@@ -65,6 +68,59 @@ def _multi_head_attention(call: Call) -> list[Signal] | None:
     return _with_scores(call, units)
 
 
+def _dot(call: Call) -> Signal:
+    x, y = call.inputs
+    axes = call.layer.axes if isinstance(call.layer.axes, (list, tuple)) else [call.layer.axes] * 2
+    over = [a - len(s.shape) if a >= 0 else a for a, s in zip(axes, (x, y), strict=True)]
+    kept: list[tuple[int, int] | None] = [(0, a) for a in range(-len(x.shape), 0) if a != over[0]]
+    kept += [(1, a) for a in range(1 - len(y.shape), 0) if a != over[1]]
+    return _contracted(call, over, kept if len(kept) > 1 else [*kept, None])
+
+
+def _matmul(call: Call) -> Signal | None:
+    """Of two tensors of equal rank whose first axes are the batch and the like."""
+    signals = call.inputs
+    ranks = {len(s.shape) for s in signals}
+    rank = max(ranks)
+    if (
+        len(signals) != 2
+        or len(ranks) > 1
+        or rank < 3
+        or any(p.axis < -2 for s in signals for p in s.placements)
+    ):
+        call.pins(signals, f"{call.name} multiplies it in a way that isn't followed")
+        return None
+    return _contracted(call, [-1, -2], [*[None] * (rank - 2), (0, -2), (1, -1)])
+
+
+def _contracted(call: Call, over: Sequence[int], kept: Sequence[tuple[int, int] | None]) -> Signal:
+    """Σ along one axis of each of two tensors: units there meet in the sum, those on other axes are passed on.
+
+    Args:
+        call: Its two inputs are the tensors.
+        over: The axis of each, counted from the end.
+        kept: For each axis of the result (tensor, axis) where it comes from, or None.
+    """
+    signals = call.inputs
+    met = [
+        Signal((), tuple(dataclasses.replace(p, axis=-1) for p in s.placements if p.axis == axis))
+        for s, axis in zip(signals, over, strict=True)
+    ]
+    if any(s.carried for s in met):
+        call.joins(met, f"{call.name} compares it with something that can't shrink along with it")
+        call.reads_without_weight(*met)
+    places = {place: number - len(kept) for number, place in enumerate(kept) if place}
+    carried = (
+        dataclasses.replace(p, axis=places[which, p.axis])
+        for which, s in enumerate(signals)
+        for p in s.placements
+        if (which, p.axis) in places
+    )
+    return Signal(call.outputs[0].shape, tuple(carried))
+
+
+operations["Matmul"] = _matmul
+register(layers.Dot, _dot)
 register(layers.Attention, _attention)
 register(layers.AdditiveAttention, _additive_attention)
 register(layers.MultiHeadAttention, _multi_head_attention)

@@ -197,6 +197,7 @@ operations["Concatenate"] = _concatenate
 operations["GetItem"] = _get_item
 operations["NotEqual"] = _not_equal
 operations["Any"] = _any
+operations["Softmax"] = _softmax
 for _name in (
     "Relu",
     "Relu6",

@@ -98,6 +98,19 @@ def _permute(call: Call) -> Signal:
     return Signal(tuple(call.layer.compute_output_shape(signal.shape)), placements)
 
 
+def _transposed(call: Call) -> Signal | None:
+    """`ops.transpose(x, (0, 2, 1))`: the batch stays first."""
+    signal, axes = call.inputs[0], call.layer.axes
+    rank = len(signal.shape)
+    if axes is None or axes[0] != 0:
+        call.pins([signal], f"{call.name} moves the batch")
+        return None
+    moved = {old % rank - rank: new - rank for new, old in enumerate(axes)}
+    return Signal(
+        call.outputs[0].shape, tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
+    )
+
+
 def _over_time(call: Call) -> Any:
     """Pooling, padding, cropping, repeating: the last axis stays as it is, zeros stay zeros."""
     signal = call.inputs[0]
@@ -128,5 +141,6 @@ for _class in (
     layers.MaxPooling1D, layers.UpSampling1D, layers.ZeroPadding1D, layers.Cropping1D,
 ):  # fmt: skip
     register(_class, _over_time)
+operations["Transpose"] = _transposed
 for _name in ("Sum", "Mean", "Max", "Min"):
     operations[_name] = _reduced

@@ -174,6 +174,14 @@ class Graph:
         kind = self.draw(st.sampled_from([layers.Attention, layers.AdditiveAttention]))
         self.keep(kind()([x, self.draw(st.sampled_from(others))]))
 
+    def dot_products(self):
+        x = self.pick(3)
+        y = self.draw(
+            st.sampled_from([t for t in self.tensors if len(t.shape) == 3 and t.shape[-1] == x.shape[-1]])
+        )
+        scores = layers.Dot((2, 2), normalize=self.draw(st.booleans()))([x, y])
+        self.keep(layers.Dot((2, 1))([layers.Softmax()(scores), y]))
+
     def heads(self):
         self.keep(layers.MultiHeadAttention(2, 2)(self.pick(3), self.pick(3)))
 

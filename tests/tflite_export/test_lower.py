@@ -21,11 +21,18 @@ def test_file_gives_what_keras_gives(name, lowering, tmp_path):
     assert not [op for op in result.ops if op.startswith("Flex")]
 
 
-@pytest.mark.parametrize("wrap", [lambda layer: layer, layers.TimeDistributed], ids=["plain", "over time"])
-def test_normalized_zeros_are_zeros(wrap, tmp_path):
+NORMALIZED = {
+    "plain": lambda x: layers.UnitNormalization()(x),
+    "over time": lambda x: layers.TimeDistributed(layers.UnitNormalization())(x),
+    "product": lambda x: layers.Dot(axes=-1, normalize=True)([x, x]),
+}
+
+
+@pytest.mark.parametrize("norm", NORMALIZED)
+def test_normalized_zeros_are_zeros(norm, tmp_path):
     """XNNPACK's 1 / sqrt(0) is NaN, so that Keras's own graph would give NaN."""
     x = keras.Input((4, FEATURES), name="x")
-    model = keras.Model(x, layers.SimpleRNN(2, return_sequences=True)(wrap(layers.UnitNormalization())(x)))
+    model = keras.Model(x, layers.SimpleRNN(2, return_sequences=True)(NORMALIZED[norm](x)))
     tflite_export.export(model, tmp_path / "model.tflite")
     run = Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
     value = np.random.default_rng(0).normal(size=(1, 4, FEATURES)).astype("float32")

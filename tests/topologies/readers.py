@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from tests.topologies.zoo import FEATURES, OUT, STEPS, Units, chain, dense, out, sequence, topology
@@ -196,3 +197,50 @@ def attention_output_of_several_axes():
     value = layers.LSTM(4, return_sequences=True, name="key")(x)
     z = layers.MultiHeadAttention(2, 3, output_shape=(2, 3), name="heads")(y, value)
     return keras.Model(x, out()(layers.Reshape((STEPS, 6))(z)))
+
+
+@topology({"decoder[0:3]": Units(3, deaf=False), "decoder[3:6]": Units(3, deaf=False)})
+def attention_by_hand():
+    """Luong's: a decoder's states are multiplied with an encoder's, forward and backward, and read their weighted sum."""
+    x, y = sequence(name="x"), sequence(2, name="y")
+    encoder = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="encoder")
+    encoded = encoder(x)
+    decoded = layers.LSTM(6, return_sequences=True, name="decoder")(y)
+    weights = layers.Softmax()(layers.Dot(axes=[2, 2])([decoded, encoded]))
+    context = layers.Dot(axes=(2, 1))([weights, encoded])
+    return keras.Model([x, y], out()(layers.Concatenate()([context, decoded])))
+
+
+@topology({"key": Units(4, deaf=False), "value": Units(5)})
+def attention_by_operators():
+    x, y = sequence(name="x"), sequence(2, name="y")
+    query = layers.LSTM(4, return_sequences=True, name="query")(x)
+    key = layers.LSTM(4, return_sequences=True, name="key")(y)
+    value = layers.GRU(5, return_sequences=True, name="value")(y)
+    scores = query @ ops.transpose(key, (0, 2, 1)) / 2
+    return keras.Model([x, y], out()(ops.matmul(ops.softmax(scores, axis=-1), value)))
+
+
+@topology({"a": Units(4, deaf=False), "c": Units(3)}, {"weights": "softmax", **OUT})
+def similarity_of_two():
+    """Cosines of vectors, and a weighted sum of steps."""
+    x, y = sequence(name="x"), sequence(steps=STEPS, name="y")
+    a, b = (layers.LSTM(4, name=name)(z) for name, z in (("a", x), ("b", y)))
+    steps = layers.LSTM(3, return_sequences=True, name="c")(y)
+    weights = layers.Softmax()(layers.Dense(STEPS, name="weights")(x)[:, -1])
+    parts = [layers.Dot(axes=1, normalize=True)([a, b]), layers.Dot(axes=[1, 1])([weights, steps])]
+    return keras.Model([x, y], out()(layers.Concatenate()(parts)))
+
+
+@topology({}, {"a": "compares", "b": "not as 0", "c": "isn't followed", "d": "moves the batch", **OUT})
+def products_that_are_not_followed():
+    x = sequence(steps=STEPS, batch=2)
+    a, b, c, d = (layers.LSTM(FEATURES, return_sequences=True, name=name)(x) for name in "abcd")
+    noisy = ops.sigmoid(b)
+    parts = [
+        layers.Dot(axes=[2, 2])([a, x]),
+        layers.Dot(axes=[2, 2])([noisy, noisy]),
+        ops.matmul(c, np.ones((FEATURES, STEPS), "float32")),
+        ops.transpose(ops.transpose(d)) @ np.ones((FEATURES, STEPS), "float32"),
+    ]
+    return keras.Model(x, out()(layers.Concatenate()(parts)))

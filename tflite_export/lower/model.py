@@ -9,7 +9,7 @@ from ..signature import as_functional, input_names, is_subclassed
 from .cells import cells_of
 from .form import FLOAT32, Form
 from .layers import BidirectionalTwin, RNNTwin, TimeDistributedTwin
-from .normalization import UnitNormalizationTwin
+from .normalization import DotTwin, UnitNormalizationTwin
 
 __all__ = ["lower"]
 
@@ -96,6 +96,8 @@ def _make_twin(layer: keras.Layer, form: Form, twins: dict[int, keras.Layer]) ->
         return TimeDistributedTwin(layer, _twin(layer.layer, form, twins))
     if type(layer) is keras.layers.UnitNormalization:
         return UnitNormalizationTwin(layer)
+    if type(layer) is keras.layers.Dot and layer.normalize:
+        return DotTwin(layer)
     if isinstance(layer, keras.Model) and not is_subclassed(layer):
         functional = as_functional(layer)
         inputs = keras.tree.map_structure(
