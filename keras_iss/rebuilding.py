@@ -88,9 +88,7 @@ def _same_lambda(layer: Any, config: dict[str, Any]) -> Any:
     """Keras itself copies no Lambda whose function isn't registered; here the function is at hand."""
     functions = {"function": layer.function, "mask": layer.mask, "arguments": layer.arguments}
     shape = config.pop("output_shape", None)
-    if isinstance(
-        shape, (list, tuple)
-    ):  # a function that tells it is left out: Keras finds the shape by itself
+    if isinstance(shape, (list, tuple)):  # not a function that tells it: Keras finds the shape by itself
         functions["output_shape"] = tuple(shape)
     return keras.layers.Lambda(**{**config, **functions})
 

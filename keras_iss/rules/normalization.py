@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from keras import layers
 
 from keras_iss.calls import Call
@@ -25,21 +27,22 @@ def _batch_normalization(call: Call) -> Signal:
 
 def _layer_normalization(call: Call) -> Signal | None:
     layer, signal = call.layer, call.inputs[0]
-    if not set(_axes(call)) & {p.axis for p in signal.placements}:
-        return signal.passed(zero=False)
-    if not _counts_units(call) or layer.rms_scaling:
-        return None
+    along = _along(signal, _axes(call))
+    if along.placements and (layer.rms_scaling or not _counts_units(call, along)):
+        return _mixes_units(call)
     for weight in (layer.gamma, layer.beta):
-        call.writes(signal, weight, penalised=False)
-    return signal.passed(zero=layer.scale)  # a unit that is 0 becomes beta - gamma * mean / sqrt(var)
+        call.writes(along, weight, penalised=False)
+    # A unit that is 0 becomes beta - gamma * mean / sqrt(var); where all are 0, as along another axis, beta.
+    return signal.with_zeros([p in along.placements and layer.scale for p in signal.placements])
 
 
 def _rms_normalization(call: Call) -> Signal | None:
     """x / sqrt(mean(x²)): a unit that is 0 stays 0."""
     signal = call.inputs[0]
-    if not _counts_units(call):
-        return None
-    call.carries(signal, call.layer.scale)
+    along = _along(signal, [-1])
+    if signal.placements and (_axes(call) != [-1] or (along.placements and not _counts_units(call, along))):
+        return _mixes_units(call)
+    call.carries(along, call.layer.scale)
     return signal.passed()
 
 
@@ -50,18 +53,22 @@ def _axes(call: Call) -> list[int]:
     return [a - rank if a >= 0 else a for a in axes]
 
 
-def _counts_units(call: Call) -> bool:
+def _along(signal: Signal, axes: Sequence[int]) -> Signal:
+    """What lies on the normalized axes, where the weights do."""
+    return Signal(signal.shape, tuple(p for p in signal.placements if p.axis in axes))
+
+
+def _counts_units(call: Call, along: Signal) -> bool:
     """Has a mean over the features taken over as many units as before, which is exact for units that are always 0.
 
-    Pins them and returns False where that can't be done.
+    Returns:
+        Whether that can be done.
     """
-    layer, signal = call.layer, call.inputs[0]
-    total = getattr(layer, "total_units", signal.shape[-1])
+    total = getattr(call.layer, "total_units", along.shape[-1])
     if _axes(call) != [-1] or total is None or call.wrapped:
-        _mixes_units(call)
         return False
-    call.reads_without_weight(signal)
-    call.resizes(signal, "total_units", value=total, per_unit=0)
+    call.reads_without_weight(along)
+    call.resizes(along, "total_units", value=total, per_unit=0)
     return True
 
 

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 import keras_iss
 from tests.topologies.zoo import (
+    FEATURES,
     OUT,
     STEPS,
     VOCABULARY,
@@ -261,6 +262,30 @@ def one_normalization_for_two():
     x = sequence()
     y, norm = layers.LSTM(4, return_sequences=True, name="lstm")(x), layers.LayerNormalization()
     return keras.Model(x, out()(layers.Concatenate()([norm(y), norm(ops.tanh(y))])))
+
+
+@topology({"lstm": Units(4, silent=False), "gru": Units(3)})
+def normalizations_over_steps_beside_units():
+    """Of a unit that is 0 a LayerNormalization makes its shift, an RMSNormalization 0."""
+    x = sequence(steps=STEPS)
+    parts = [
+        layers.Permute((2, 1))(norm(layers.Permute((2, 1))(rnn(x))))
+        for norm, rnn in (
+            (layers.LayerNormalization(), layers.LSTM(4, return_sequences=True, name="lstm")),
+            (layers.RMSNormalization(), layers.GRU(3, return_sequences=True, name="gru")),
+        )
+    ]
+    return keras.Model(x, out()(layers.Concatenate()(parts)))
+
+
+@topology({}, {"a": "shared", "b": "shared", **OUT})
+def normalizations_shared_with_an_input():
+    x = sequence()
+    parts = []
+    for norm, name in ((layers.LayerNormalization(), "a"), (layers.RMSNormalization(), "b")):
+        y = layers.LSTM(FEATURES, return_sequences=True, name=name)(x)
+        parts += [norm(x), norm(y)]
+    return keras.Model(x, out()(layers.Concatenate()(parts)))
 
 
 @topology({}, {**dict.fromkeys("abce", "normalizes"), "d": "not as 0", **OUT})

@@ -123,3 +123,10 @@ def test_a_normalization_that_loses_nothing_stays_what_it_is():
     small = keras_iss.strip(keras_iss.prune(model, {"second": 6}))
     assert type(small.get_layer("first_norm")) is layers.LayerNormalization
     assert type(small.get_layer("second_norm")) is StrippedLayerNormalization
+
+
+@pytest.mark.filterwarnings("ignore:You passed `rms_scaling")
+def test_a_normalization_by_the_variance_stays_pinned():
+    norm = layers.LayerNormalization(rms_scaling=True)
+    model = keras.Sequential([keras.Input((STEPS, 3)), layers.LSTM(4, name="lstm"), norm, layers.Dense(1)])
+    assert "normalizes" in keras_iss.trace(model).pinned["lstm"]
