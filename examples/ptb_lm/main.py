@@ -22,7 +22,7 @@ from runs import collect, keep_times, versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
-from ptb_lm.model import Carrying, Network, build, network_of, plain
+from ptb_lm.model import Network, build, copy_weights, network_of, plain
 from ptb_lm.perplexity import Scorer
 from ptb_lm.plans import MODELS, SIZES, Changes, Plan, PlanError, pick
 from ptb_lm.train import compile_model, fit
@@ -149,8 +149,9 @@ def learn(
         save(keras_iss.strip(plain(model)), stripped)
     if plan.pruning:
         small = keras.models.load_model(stripped, compile=False)
-        model = Carrying(small.inputs, small.outputs, name=small.name)
-        network = network_of(model, network)
+        recipe, network = plan.pruning.then(recipe, network_of(small, network))
+        model = build(network, recipe.batch, recipe.steps, stateful=True)
+        copy_weights(small, model)
     else:
         model = build(network, recipe.batch, recipe.steps, stateful=True)
     compile_model(model, recipe)

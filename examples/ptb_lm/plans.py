@@ -29,16 +29,25 @@ class Pruning:
         epochs: When they are all gone. The model is then stripped and trains on as the smaller one, which costs less.
         arguments: Of `keras_iss.callbacks.ISSPruning`.
         kinds: Of the structures that may lose units, as `keras_iss.trace` names them.
+        recipe: What the smaller model trains on with; None: the wide one's.
+        dropout: The smaller model's; None: the wide one's.
     """
 
     epochs: int
     arguments: Mapping[str, Any]
     kinds: tuple[str, ...] = ("hidden",)
+    recipe: Recipe | None = None
+    dropout: float | None = None
 
     def callback(self, model: keras.Model) -> keras.callbacks.Callback:
         """The pruning callback for a model."""
         names = [s.name for s in keras_iss.trace(model).structures if s.kind in self.kinds]
         return keras_iss.callbacks.ISSPruning(structures=names, **self.arguments)
+
+    def then(self, recipe: Recipe, network: Network) -> tuple[Recipe, Network]:
+        """How the smaller model trains on, given the wide one's recipe and the smaller one's widths."""
+        dropout = network.dropout if self.dropout is None else self.dropout
+        return self.recipe or recipe, dataclasses.replace(network, dropout=dropout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +137,7 @@ class Goal:
         lstm, rhn: Share of the recurrent layers' multiply-adds that go.
         lstm_epochs, rhn_epochs: Epochs by which they are gone.
         pressed_epochs: Epochs that the paper's group Lasso presses.
+        embedding_recipe, embedding_dropout: What `iss_embedding` trains on with, when its units are gone.
     """
 
     lstm: float
@@ -135,10 +145,18 @@ class Goal:
     lstm_epochs: int
     rhn_epochs: int
     pressed_epochs: int
+    embedding_recipe: Recipe | None = None
+    embedding_dropout: float | None = None
 
 
 GOALS = {
-    "small": Goal(0.75, 0.62, 9, 8, 8),  # of 2 × 400's multiply-adds are left what 2 × 200 has, 640,000
+    "small": Goal(
+        *(0.75, 0.62, 9, 8, 8),  # of 2 × 400's multiply-adds are left what 2 × 200 has, 640,000
+        # So deep a cut needs a high rate again. With a fifth of the layers' connections left, dropout goes down by the root
+        # of it (Han et al., arXiv 1506.02626, section 3.2).
+        embedding_recipe=published(24, 10, 0.83, rate=0.6, clip=5, steps=20),
+        embedding_dropout=0.165,
+    ),
     "medium": Goal(0.8, 0.62, 16, 60, 39),
     "large": Goal(0.9, 0.62, 24, 60, 55),  # the paper's: 373 and 315 units of 1500, 517 of 830
     "smoke": Goal(0.6, 0.5, 2, 2, 2),
@@ -190,14 +208,16 @@ def pick(
     network = dataclasses.replace(start.network, vocabulary=vocabulary)
     if changes.dropout is not None and MADE_FROM.get(model, "wide") == "wide":
         network = dataclasses.replace(network, dropout=changes.dropout)
-    plan = Plan(network, _shortened(start.recipe, changes.epochs))
-    goal, part = GOALS[size], plan.recipe.epochs / start.recipe.epochs
+    part = (changes.epochs or start.recipe.epochs) / start.recipe.epochs
+    plan, goal = Plan(network, _shortened(start.recipe, part)), GOALS[size]
     pruning = None
     if model == "iss":
         pruning = _by_goal(changes.removed or goal.lstm, "recurrent_macs", goal.lstm_epochs * part)
     elif model == "iss_embedding":
         removed = changes.removed or _half_of(_result(finished, "iss", model), plan.network)
         pruning = _by_goal(removed, "parameters", goal.lstm_epochs * part, ("hidden", "embedding"))
+        after = goal.embedding_recipe and _shortened(goal.embedding_recipe, part)
+        pruning = dataclasses.replace(pruning, recipe=after, dropout=goal.embedding_dropout)
     elif model == "rhn_iss":
         pruning = _by_goal(changes.removed or goal.rhn, "recurrent_macs", goal.rhn_epochs * part)
     elif model == "iss_paper":
@@ -205,11 +225,10 @@ def pick(
     return dataclasses.replace(plan, pruning=pruning)
 
 
-def _shortened(recipe: Recipe, epochs: int | None) -> Recipe:
-    if epochs is None:
-        return recipe
+def _shortened(recipe: Recipe, part: float) -> Recipe:
+    """The recipe in another number of epochs, `part` times as many."""
     return dataclasses.replace(
-        recipe, epochs=epochs, constant=max(1, round(recipe.constant * epochs / recipe.epochs))
+        recipe, epochs=round(part * recipe.epochs), constant=max(1, round(part * recipe.constant))
     )
 
 

@@ -145,6 +145,9 @@ def test_every_plan_prunes_within_its_epochs_also_when_they_are_fewer(size, name
         if plan.pruning:
             phases = [plan.pruning.arguments[f"{p}_epochs"] for p in ("warmup", "ramp", "finetune")]
             assert sum(phases) == plan.pruning.epochs <= plan.recipe.epochs
+            afterwards, network = plan.pruning.then(plan.recipe, plan.network)
+            assert plan.pruning.epochs <= afterwards.epochs <= (epochs or plan.recipe.epochs) + 2
+            assert network.dropout <= plan.network.dropout
 
 
 def test_embeddings_and_layers_lose_units_where_both_kinds_may():
@@ -163,8 +166,8 @@ class StoppedError(Exception):
     pass
 
 
-def learned(corpus, folder, monkeypatch, stop=None):
-    """The result of a whole training, or of one that stops after so many epochs."""
+def learned(corpus, folder, monkeypatch, stop=None, **then):
+    """The result of a whole training, or of one that stops after so many epochs; `then`: how the smaller model goes on."""
     recipe = train.Recipe(epochs=4, constant=3, rate=10.0, batch=5, steps=10)
     network = model.Network(vocabulary=len(corpus.words), embedding=6, units=(8, 8), initial=0.4, dropout=0.2)
     pruning = plans.Pruning(
@@ -176,6 +179,7 @@ def learned(corpus, folder, monkeypatch, stop=None):
             "ramp_epochs": 1,
             "finetune_epochs": 0,
         },
+        **then,
     )
     begin = train.Epoch.on_epoch_begin
 
@@ -208,6 +212,18 @@ def test_a_training_that_stopped_twice_is_the_uninterrupted_one(penn, monkeypatc
     assert size["recurrent_macs"] == 4 * first * (6 + first) + 4 * second * (first + second)
     assert size["recurrent_macs"] <= 0.5 * (4 * 8 * 14 + 4 * 8 * 16)
     assert size["parameters"] == whole.count_params()
+
+
+def test_the_smaller_model_may_go_on_with_a_recipe_and_a_dropout_of_its_own(penn, monkeypatch):
+    corpus = data.read(penn, other_text=True)
+    recipe = train.Recipe(epochs=5, constant=3, rate=4.0, decay=0.5, batch=5, steps=10)
+    trained, network, curve = learned(corpus, penn / "own", monkeypatch, recipe=recipe, dropout=0.0)
+    assert [row["rate"] for row in curve] == [10.0, 10.0, 4.0, 2.0, 1.0]
+    assert network.dropout == 0
+    assert not [layer for layer in trained.layers if isinstance(layer, keras.layers.Dropout)]
+    stripped = keras.models.load_model(penn / "own" / "stripped.keras", compile=False)
+    before = Scorer(network, corpus.valid, recipe.batch)(stripped)
+    assert curve[-1]["valid"] < before < 12  # of 12 words: it went on from what was learned
 
 
 # --- the whole run
