@@ -169,6 +169,12 @@ def to_numpy(x: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(gathered(x)))
 
 
+def at_least_float32(x: Any) -> Any:
+    """A tensor in float32 where it is of half floats, in which sums of squares overflow."""
+    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
+    return ops.cast(x, "float32") if half else x
+
+
 def squared_norms(
     structure: Structure,
     weights: Mapping[str, Any],
@@ -203,9 +209,7 @@ def squared_norms(
     for part in structure.slices:
         if part.role not in roles or (penalised_only and not part.penalised):
             continue
-        weight: Any = ops.convert_to_tensor(weights[part.path])
-        if keras.backend.standardize_dtype(weight.dtype) in ("float16", "bfloat16"):
-            weight = ops.cast(weight, "float32")
+        weight: Any = at_least_float32(ops.convert_to_tensor(weights[part.path]))
         others = tuple(a for a in range(len(weight.shape)) if a != part.axis)
         # (2w)²/4 is w² to the last bit. Written so for rows where XLA compiles the step, because it would else keep
         # the squares in memory to share them with the sums over columns, several times slower than squaring twice.

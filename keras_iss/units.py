@@ -17,6 +17,12 @@ import numpy as np
 from keras_iss.structures import Resize, Role, Structure, WeightSlice
 
 
+def from_end(axes: int | Iterable[int] | None, rank: int) -> list[int]:
+    """Axes of a layer or operation, one or several, counted from the end as `Placement.axis` is; None: all."""
+    several = [axes] if isinstance(axes, int) else axes or range(rank)
+    return [a - rank if a >= 0 else a for a in several]
+
+
 @dataclasses.dataclass(frozen=True)
 class Placement:
     """Where a structure's units lie on one axis of a tensor: `offset + k * stride + r`, 0 <= r < repeat.

@@ -7,11 +7,44 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_iss.structures import at_least_float32
+from keras_iss.units import from_end
+
 __all__ = ["StrippedLayerNormalization", "StrippedRMSNormalization"]
 
 
+class OverAllUnits(keras.layers.Layer):
+    """What both have in common: the count of all units, of which the input has some. The other base is Keras's own layer."""
+
+    axis: Any
+
+    def __init__(self, total_units: int, axis: Any = -1, **kwargs: Any):
+        super().__init__(axis=axis, **kwargs)
+        if not isinstance(total_units, int) or isinstance(total_units, bool) or total_units < 1:
+            raise ValueError(
+                f"Invalid value for argument total_units of {self.name!r}. Expected a positive integer. "
+                f"Received: total_units={total_units!r}"
+            )
+        self.total_units = total_units
+
+    def build(self, input_shape: Any) -> None:
+        if from_end(self.axis, len(input_shape)) != [-1]:
+            raise ValueError(
+                f"Invalid value for argument axis of {self.name!r}. Expected -1, the features. Received: axis={self.axis}"
+            )
+        if input_shape[-1] is None or input_shape[-1] > self.total_units:
+            raise ValueError(
+                f"Input of {self.name!r} has the shape {tuple(input_shape)}. Expected at most "
+                f"total_units={self.total_units} features."
+            )
+        super().build(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "total_units": self.total_units}
+
+
 @keras.saving.register_keras_serializable(package="keras_iss")
-class StrippedLayerNormalization(keras.layers.LayerNormalization):
+class StrippedLayerNormalization(OverAllUnits, keras.layers.LayerNormalization):
     r"""`keras.layers.LayerNormalization` over N units, of which those that are always 0 aren't there anymore.
 
     For the n units that are left, μ = Σ x / N and σ² = (Σ (x - μ)² + (N - n) μ²) / N: mean and variance are those of all
@@ -27,7 +60,7 @@ class StrippedLayerNormalization(keras.layers.LayerNormalization):
         The input's shape, (..., n).
 
     Raises:
-        ValueError: If the axis isn't the last one, or the input has more than `total_units` features.
+        ValueError: If `total_units` isn't a positive integer, the axis isn't the last one, or the input has more features.
 
     Example:
 
@@ -41,16 +74,8 @@ class StrippedLayerNormalization(keras.layers.LayerNormalization):
     Source: Ba, Kiros and Hinton, arXiv 1607.06450, equation 4.
     """
 
-    def __init__(self, total_units: int, axis: Any = -1, **kwargs: Any):
-        super().__init__(axis=axis, **kwargs)
-        self.total_units = _checked(self, total_units)
-
-    def build(self, input_shape: Any) -> None:
-        _check_input(self, input_shape)
-        super().build(input_shape)
-
     def call(self, inputs: Any) -> Any:
-        x = _at_least_float32(inputs)
+        x = at_least_float32(inputs)
         mean = ops.sum(x, axis=-1, keepdims=True) / self.total_units
         centered = x - mean
         missing = self.total_units - x.shape[-1]
@@ -62,12 +87,9 @@ class StrippedLayerNormalization(keras.layers.LayerNormalization):
             outputs = outputs + ops.cast(self.beta, outputs.dtype)
         return ops.cast(outputs, self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "total_units": self.total_units}
-
 
 @keras.saving.register_keras_serializable(package="keras_iss")
-class StrippedRMSNormalization(keras.layers.RMSNormalization):
+class StrippedRMSNormalization(OverAllUnits, keras.layers.RMSNormalization):
     r"""`keras.layers.RMSNormalization` over N units, of which those that are always 0 aren't there anymore.
 
     The mean square is Σ x² / N over the n units that are left, so every output is what it was. `keras_iss.strip` puts it in
@@ -82,7 +104,7 @@ class StrippedRMSNormalization(keras.layers.RMSNormalization):
         The input's shape, (..., n).
 
     Raises:
-        ValueError: If the axis isn't the last one, or the input has more than `total_units` features.
+        ValueError: If `total_units` isn't a positive integer, the axis isn't the last one, or the input has more features.
 
     Example:
 
@@ -94,47 +116,8 @@ class StrippedRMSNormalization(keras.layers.RMSNormalization):
     Source: Zhang and Sennrich, arXiv 1910.07467, equation 4.
     """
 
-    def __init__(self, total_units: int, axis: Any = -1, **kwargs: Any):
-        super().__init__(axis=axis, **kwargs)
-        self.total_units = _checked(self, total_units)
-
-    def build(self, input_shape: Any) -> None:
-        _check_input(self, input_shape)
-        super().build(input_shape)
-
     def call(self, inputs: Any) -> Any:
-        x = _at_least_float32(inputs)
+        x = at_least_float32(inputs)
         squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
         outputs = x * ops.rsqrt(squares / self.total_units + self.epsilon)
         return ops.cast(outputs * ops.cast(self.scale, outputs.dtype), self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "total_units": self.total_units}
-
-
-def _checked(layer: keras.Layer, total_units: Any) -> int:
-    if not isinstance(total_units, int) or isinstance(total_units, bool) or total_units < 1:
-        raise ValueError(
-            f"Invalid value for argument total_units of {layer.name!r}. Expected a positive integer. "
-            f"Received: total_units={total_units!r}"
-        )
-    return total_units
-
-
-def _check_input(layer: Any, input_shape: Any) -> None:
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    if [axis % len(input_shape) for axis in axes] != [len(input_shape) - 1]:
-        raise ValueError(
-            f"Invalid value for argument axis of {layer.name!r}. Expected -1, the features. Received: axis={layer.axis}"
-        )
-    if input_shape[-1] is None or input_shape[-1] > layer.total_units:
-        raise ValueError(
-            f"Input of {layer.name!r} has the shape {tuple(input_shape)}. Expected at most "
-            f"total_units={layer.total_units} features."
-        )
-
-
-def _at_least_float32(x: Any) -> Any:
-    """Means of half floats are taken in float32, as Keras does."""
-    half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    return ops.cast(x, "float32") if half else x

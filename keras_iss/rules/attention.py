@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_iss.calls import Call
 from keras_iss.registry import operations, register
-from keras_iss.units import Signal
+from keras_iss.units import Signal, from_end
 
 
 def _split(call: Call) -> tuple[Signal, Signal, Signal]:
@@ -71,7 +71,7 @@ def _multi_head_attention(call: Call) -> list[Signal] | None:
 def _dot(call: Call) -> Signal:
     x, y = call.inputs
     axes = call.layer.axes if isinstance(call.layer.axes, (list, tuple)) else [call.layer.axes] * 2
-    over = [a - len(s.shape) if a >= 0 else a for a, s in zip(axes, (x, y), strict=True)]
+    over = [*from_end(axes[0], len(x.shape)), *from_end(axes[1], len(y.shape))]
     kept: list[tuple[int, int] | None] = [(0, a) for a in range(-len(x.shape), 0) if a != over[0]]
     kept += [(1, a) for a in range(1 - len(y.shape), 0) if a != over[1]]
     return _contracted(call, over, kept if len(kept) > 1 else [*kept, None])

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_iss.calls import Call
 from keras_iss.registry import operations, register, zero_at_zero
-from keras_iss.units import Placement, Signal
+from keras_iss.units import Placement, Signal, from_end
 
 
 def _merge(call: Call, *, product: bool = False) -> Signal:
@@ -63,9 +63,7 @@ def _operator(call: Call, rule: Any) -> Signal | None:
 
 def _concatenate(call: Call) -> Signal:
     signals = call.inputs
-    axis = getattr(call.layer, "axis", -1)
-    rank = len(signals[0].shape)
-    axis = axis - rank if axis >= 0 else axis
+    (axis,) = from_end(getattr(call.layer, "axis", -1), len(signals[0].shape))
     if axis == -1:
         return _beside(call, signals)
     if any(p.axis == axis for s in signals for p in s.placements):
@@ -118,9 +116,7 @@ def _prelu(call: Call) -> Signal:
 
 def _softmax(call: Call) -> Signal | None:
     signal = call.inputs[0]
-    axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
-    rank = len(signal.shape)
-    if {a - rank if a >= 0 else a for a in axes} & {p.axis for p in signal.placements}:
+    if {p.axis for p in signal.placements} & set(from_end(call.layer.axis, len(signal.shape))):
         call.pins([signal], f"{call.name} is a softmax over its units")
         return None
     return signal.passed(zero=False)
@@ -153,9 +149,8 @@ def _not_equal(call: Call) -> Signal | None:
 
 def _any(call: Call) -> None:
     """Whether any unit is not 0: read without a weight."""
-    signal, axes = call.inputs[0], call.layer.axis
-    axes = [axes] if isinstance(axes, int) else axes or range(len(signal.shape))
-    if {p.axis for p in signal.placements} <= {a - len(signal.shape) if a >= 0 else a for a in axes}:
+    signal = call.inputs[0]
+    if {p.axis for p in signal.placements} <= set(from_end(call.layer.axis, len(signal.shape))):
         call.reads_without_weight(signal)
     else:
         call.pins([signal], f"{call.name} looks at each of its units alone")

@@ -9,12 +9,12 @@ from keras import layers
 from keras_iss.calls import Call
 from keras_iss.layers.normalization import StrippedLayerNormalization, StrippedRMSNormalization
 from keras_iss.registry import becomes, register
-from keras_iss.units import Signal
+from keras_iss.units import Signal, from_end
 
 
 def _batch_normalization(call: Call) -> Signal:
     layer, signal = call.layer, call.inputs[0]
-    axis = layer.axis - len(signal.shape) if layer.axis >= 0 else layer.axis
+    (axis,) = from_end(layer.axis, len(signal.shape))
     weights = (layer.gamma if layer.scale else None, layer.beta if layer.center else None)
     if axis == -1:
         for weight in (*weights, layer.moving_mean, layer.moving_variance):
@@ -47,10 +47,7 @@ def _rms_normalization(call: Call) -> Signal | None:
 
 
 def _axes(call: Call) -> list[int]:
-    """Counted from the end."""
-    axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
-    rank = len(call.inputs[0].shape)
-    return [a - rank if a >= 0 else a for a in axes]
+    return from_end(call.layer.axis, len(call.inputs[0].shape))
 
 
 def _along(signal: Signal, axes: Sequence[int]) -> Signal:

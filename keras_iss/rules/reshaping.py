@@ -12,7 +12,7 @@ from keras import layers
 
 from keras_iss.calls import Call
 from keras_iss.registry import operations, register
-from keras_iss.units import Placement, Signal
+from keras_iss.units import Placement, Signal, from_end
 
 
 def _reshaped(call: Call) -> Signal:
@@ -91,24 +91,24 @@ def _resize_target(call: Call, result: Signal) -> None:
 
 
 def _permute(call: Call) -> Signal:
-    signal, dims = call.inputs[0], call.layer.dims
-    rank = len(dims)
-    moved = {old - 1 - rank: new - rank for new, old in enumerate(dims)}
-    placements = tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
-    return Signal(tuple(call.layer.compute_output_shape(signal.shape)), placements)
+    return _reordered(call.inputs[0], (0, *call.layer.dims))
 
 
 def _transposed(call: Call) -> Signal | None:
     """`ops.transpose(x, (0, 2, 1))`: the batch stays first."""
     signal, axes = call.inputs[0], call.layer.axes
-    rank = len(signal.shape)
     if axes is None or axes[0] != 0:
         call.pins([signal], f"{call.name} moves the batch")
         return None
-    moved = {old % rank - rank: new - rank for new, old in enumerate(axes)}
-    return Signal(
-        call.outputs[0].shape, tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
-    )
+    return _reordered(signal, axes)
+
+
+def _reordered(signal: Signal, order: Sequence[int]) -> Signal:
+    """The signal with its axes in another order, the batch among them."""
+    rank = len(order)
+    moved = {old: new - rank for new, old in enumerate(from_end(order, rank))}
+    placements = tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
+    return Signal(tuple(signal.shape[old] for old in order), placements)
 
 
 def _over_time(call: Call) -> Any:
@@ -124,10 +124,9 @@ def _over_time(call: Call) -> Any:
 
 def _reduced(call: Call) -> Signal | None:
     """`ops.sum(x, axis=1)` and the like: 0 where the unit is 0 at every step."""
-    signal, axes = call.inputs[0], call.layer.axis
-    axes = [axes] if isinstance(axes, int) else axes or range(len(signal.shape))
-    kept = {a - len(signal.shape) if a >= 0 else a for a in axes}.isdisjoint({-1})
-    if not kept or any(p.axis != -1 for p in signal.placements):
+    signal = call.inputs[0]
+    over_units = -1 in from_end(call.layer.axis, len(signal.shape))
+    if over_units or any(p.axis != -1 for p in signal.placements):
         call.pins([signal], f"{call.name} puts its units together")
         return None
     return signal.passed()

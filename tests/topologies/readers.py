@@ -104,14 +104,20 @@ def conv1d_in_groups():
     )
 
 
-@topology({"query": Units(4, deaf=False), "value": Units(5)})
-def attention():
-    """Query and key have no weight between them: their unit k must output 0 to go."""
+def two_sequences():
+    """Two inputs, a query of the one, and a value and a key of the other."""
     x, y = sequence(name="x"), sequence(2, name="y")
     query = layers.LSTM(4, return_sequences=True, name="query")(x)
     key = layers.LSTM(4, return_sequences=True, name="key")(y)
     value = layers.GRU(5, return_sequences=True, name="value")(y)
-    return keras.Model([x, y], out()(layers.Attention(use_scale=True)([query, value, key])))
+    return [x, y], (query, value, key)
+
+
+@topology({"query": Units(4, deaf=False), "value": Units(5)})
+def attention():
+    """Query and key have no weight between them: their unit k must output 0 to go."""
+    inputs, (query, value, key) = two_sequences()
+    return keras.Model(inputs, out()(layers.Attention(use_scale=True)([query, value, key])))
 
 
 @topology({"lstm": Units(4, deaf=False)})
@@ -140,11 +146,8 @@ def attention_to_an_input():
 
 @topology({"query": Units(4), "value": Units(5)})
 def additive_attention():
-    x, y = sequence(name="x"), sequence(2, name="y")
-    query = layers.LSTM(4, return_sequences=True, name="query")(x)
-    key = layers.LSTM(4, return_sequences=True, name="key")(y)
-    value = layers.GRU(5, return_sequences=True, name="value")(y)
-    return keras.Model([x, y], out()(layers.AdditiveAttention()([query, value, key])))
+    inputs, (query, value, key) = two_sequences()
+    return keras.Model(inputs, out()(layers.AdditiveAttention()([query, value, key])))
 
 
 @topology({"lstm": Units(4, deaf=False)})
@@ -213,12 +216,9 @@ def attention_by_hand():
 
 @topology({"key": Units(4, deaf=False), "value": Units(5)})
 def attention_by_operators():
-    x, y = sequence(name="x"), sequence(2, name="y")
-    query = layers.LSTM(4, return_sequences=True, name="query")(x)
-    key = layers.LSTM(4, return_sequences=True, name="key")(y)
-    value = layers.GRU(5, return_sequences=True, name="value")(y)
+    inputs, (query, value, key) = two_sequences()
     scores = query @ ops.transpose(key, (0, 2, 1)) / 2
-    return keras.Model([x, y], out()(ops.matmul(ops.softmax(scores, axis=-1), value)))
+    return keras.Model(inputs, out()(ops.matmul(ops.softmax(scores, axis=-1), value)))
 
 
 @topology({"a": Units(4, deaf=False), "c": Units(3)}, {"weights": "softmax", **OUT})
