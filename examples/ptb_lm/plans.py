@@ -208,16 +208,21 @@ def pick(
     network = dataclasses.replace(start.network, vocabulary=vocabulary)
     if changes.dropout is not None and MADE_FROM.get(model, "wide") == "wide":
         network = dataclasses.replace(network, dropout=changes.dropout)
-    part = (changes.epochs or start.recipe.epochs) / start.recipe.epochs
-    plan, goal = Plan(network, _shortened(start.recipe, part)), GOALS[size]
-    pruning = None
+    goal = GOALS[size]
+    afterwards = goal.embedding_recipe if model == "iss_embedding" else None
+    planned = (afterwards or start.recipe).epochs
+    part = (changes.epochs or planned) / planned
+    plan, pruning = Plan(network, _shortened(start.recipe, part)), None
     if model == "iss":
         pruning = _by_goal(changes.removed or goal.lstm, "recurrent_macs", goal.lstm_epochs * part)
     elif model == "iss_embedding":
         removed = changes.removed or _half_of(_result(finished, "iss", model), plan.network)
         pruning = _by_goal(removed, "parameters", goal.lstm_epochs * part, ("hidden", "embedding"))
-        after = goal.embedding_recipe and _shortened(goal.embedding_recipe, part)
-        pruning = dataclasses.replace(pruning, recipe=after, dropout=goal.embedding_dropout)
+        pruning = dataclasses.replace(
+            pruning,
+            recipe=afterwards and _shortened(afterwards, part),
+            dropout=goal.embedding_dropout if changes.dropout is None else None,
+        )
     elif model == "rhn_iss":
         pruning = _by_goal(changes.removed or goal.rhn, "recurrent_macs", goal.rhn_epochs * part)
     elif model == "iss_paper":

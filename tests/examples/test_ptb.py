@@ -146,8 +146,18 @@ def test_every_plan_prunes_within_its_epochs_also_when_they_are_fewer(size, name
             phases = [plan.pruning.arguments[f"{p}_epochs"] for p in ("warmup", "ramp", "finetune")]
             assert sum(phases) == plan.pruning.epochs <= plan.recipe.epochs
             afterwards, network = plan.pruning.then(plan.recipe, plan.network)
-            assert plan.pruning.epochs <= afterwards.epochs <= (epochs or plan.recipe.epochs) + 2
+            assert plan.pruning.epochs <= afterwards.epochs <= (epochs or plan.recipe.epochs + 2)
             assert network.dropout <= plan.network.dropout
+
+
+def test_epochs_and_dropout_that_are_asked_for_hold_for_the_smaller_model_too():
+    changes = plans.Changes(epochs=12, dropout=0.3)
+    plan = plans.pick("iss_embedding", "small", 10_000, changes, [finished_iss()])
+    recipe, network = plan.pruning.then(plan.recipe, plan.network)
+    assert (recipe.epochs, network.dropout) == (12, 0.3)
+    planned = plans.pick("iss_embedding", "small", 10_000, finished=[finished_iss()])
+    recipe, network = planned.pruning.then(planned.recipe, planned.network)
+    assert (recipe.epochs, network.dropout) == (24, 0.165)
 
 
 def test_embeddings_and_layers_lose_units_where_both_kinds_may():
