@@ -160,7 +160,7 @@ def save(model: keras.Model, path: Path) -> None:
 def _told(model: keras.Model, images: Images, vocabulary: Vocabulary) -> dict[str, list[str]]:
     teller = tell.KerasTeller(model)
     return {
-        search.__name__: [vocabulary.decode(n) for n in tell.captions(teller, images.features, search)]
+        search.__name__: tell.captions(teller, images.features, vocabulary, search)
         for search in (tell.greedy, tell.beam)
     }
 

@@ -91,8 +91,7 @@ def cider_of_each(
     file: Path, images: Images, vocabulary: Vocabulary, scorer: Scorer, search: Callable[..., list[list[int]]]
 ) -> np.ndarray:
     """CIDEr of the caption that a file tells of each image, (images,)."""
-    told = tell.captions(tell.FileTeller(file), images.features, search)
-    return scorer.cider_of_each([vocabulary.decode(numbers) for numbers in told])
+    return scorer.cider_of_each(tell.captions(tell.FileTeller(file), images.features, vocabulary, search))
 
 
 def latency(

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from captioning import model as networks
-from captioning.data import LOOK, STOP, DataError
+from captioning.data import LOOK, STOP, DataError, Vocabulary
 
 LIMIT = 20  # words
 WIDTH = 3  # of the beam
@@ -174,11 +174,14 @@ def _best(scores: np.ndarray, width: int) -> np.ndarray:
 
 
 def captions(
-    teller: Teller, features: np.ndarray, search: Callable[..., list[list[int]]] = greedy, **how
-) -> list[list[int]]:
-    """Captions of many images, some hundred at a time."""
+    teller: Teller,
+    features: np.ndarray,
+    vocabulary: Vocabulary,
+    search: Callable[..., list[list[int]]] = greedy,
+) -> list[str]:
+    """Captions of many images, in words, some hundred images at a time."""
     return [
-        caption
+        vocabulary.decode(numbers)
         for i in range(0, len(features), _ROWS)
-        for caption in search(teller, features[i : i + _ROWS], **how)
+        for numbers in search(teller, features[i : i + _ROWS])
     ]

@@ -62,8 +62,8 @@ class Judge(keras.callbacks.Callback):
         self.teller = tell.KerasTeller(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
-        told = tell.captions(self.teller, self.dev.features)
-        logs[MONITOR] = self.scorer.cider([self.vocabulary.decode(numbers) for numbers in told])
+        told = tell.captions(self.teller, self.dev.features, self.vocabulary)
+        logs[MONITOR] = self.scorer.cider(told)
 
 
 class Curve(keras.callbacks.Callback):
