@@ -103,6 +103,17 @@ class Signal:
             dataclasses.replace(p, offsets=tuple(o + offset for o in p.offsets)) for p in self.placements
         )
 
+    def rearranged(self, sources: Sequence[int | None]) -> Signal:
+        """The signal with its axes in another order, some gone and some of them new.
+
+        Args:
+            sources: For each axis of the result the one that it was, counted from the end, or None if it is new. No units
+                may lie on an axis that goes.
+        """
+        places = {old: new - len(sources) for new, old in enumerate(sources)}
+        moved = (dataclasses.replace(p, axis=places[p.axis]) for p in self.placements)
+        return Signal(tuple(1 if old is None else self.shape[old] for old in sources), tuple(moved))
+
     @property
     def layouts(self) -> list[tuple[Any, ...]]:
         return [p.layout for p in self.placements]

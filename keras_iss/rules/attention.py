@@ -1,15 +1,19 @@
-"""Attention, AdditiveAttention and MultiHeadAttention as readers of units; Dot and matmul, from which people make their own."""
+"""Attention, AdditiveAttention and MultiHeadAttention as readers of units; Dot, matmul and einsum, from which people make
+their own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from keras import layers
 
 from keras_iss.calls import Call
 from keras_iss.registry import operations, register
-from keras_iss.units import Signal, from_end
+from keras_iss.rules.merging import united
+from keras_iss.units import Placement, Signal
 
 
 def _split(call: Call) -> tuple[Signal, Signal, Signal]:
@@ -69,12 +73,13 @@ def _multi_head_attention(call: Call) -> list[Signal] | None:
 
 
 def _dot(call: Call) -> Signal:
-    x, y = call.inputs
+    x, y = (len(s.shape) for s in call.inputs)
     axes = call.layer.axes if isinstance(call.layer.axes, (list, tuple)) else [call.layer.axes] * 2
-    over = [*from_end(axes[0], len(x.shape)), *from_end(axes[1], len(y.shape))]
-    kept: list[tuple[int, int] | None] = [(0, a) for a in range(-len(x.shape), 0) if a != over[0]]
-    kept += [(1, a) for a in range(1 - len(y.shape), 0) if a != over[1]]
-    return _contracted(call, over, kept if len(kept) > 1 else [*kept, None])
+    first, second = "b" + ascii_uppercase[: x - 1], "b" + ascii_uppercase[x : x + y - 1]
+    meeting = first[axes[0]]
+    second = second.replace(second[axes[1]], meeting)
+    kept = [letter for letter in first + second[1:] if letter != meeting]
+    return _product_sum(call, (first, second), "".join(kept) if len(kept) > 1 else f"{kept[0]}z")
 
 
 def _matmul(call: Call) -> Signal | None:
@@ -90,36 +95,58 @@ def _matmul(call: Call) -> Signal | None:
     ):
         call.pins(signals, f"{call.name} multiplies it in a way that isn't followed")
         return None
-    return _contracted(call, [-1, -2], [*[None] * (rank - 2), (0, -2), (1, -1)])
+    batch = ascii_uppercase[: rank - 2]
+    return _product_sum(call, (f"{batch}xy", f"{batch}yz"), f"{batch}xz")
 
 
-def _contracted(call: Call, over: Sequence[int], kept: Sequence[tuple[int, int] | None]) -> Signal:
-    """Σ along one axis of each of two tensors: units there meet in the sum, those on other axes are passed on.
+def _einsum(call: Call) -> Signal | None:
+    """Of tensors, the letters of each once and the batch first: "btd,bsd->bts"."""
+    signals = call.inputs
+    terms, arrow, result = call.layer.subscripts.partition("->")
+    given = terms.split(",")
+    plain = arrow and "." not in terms and all(len(set(t)) == len(t) for t in (*given, result))
+    if not plain or len(given) != len(signals) or {t[:1] for t in (*given, result)} != {result[:1]}:
+        call.pins(signals, f"{call.name} multiplies it in a way that isn't followed")
+        return None
+    return _product_sum(call, given, result)
+
+
+def _product_sum(call: Call, given: Sequence[str], result: str) -> Signal:
+    """The product of tensors, summed over the axes that the result lacks: units there meet in the sum, others are passed on.
 
     Args:
-        call: Its two inputs are the tensors.
-        over: The axis of each, counted from the end.
-        kept: For each axis of the result (tensor, axis) where it comes from, or None.
+        call: Its inputs are the tensors.
+        given: A letter for each axis of each tensor, as for einsum.
+        result: Those of the result.
     """
-    signals = call.inputs
-    met = [
-        Signal((), tuple(dataclasses.replace(p, axis=-1) for p in s.placements if p.axis == axis))
-        for s, axis in zip(signals, over, strict=True)
-    ]
-    if any(s.carried for s in met):
-        call.joins(met, f"{call.name} compares it with something that can't shrink along with it")
-        call.reads_without_weight(*met)
-    places = {place: number - len(kept) for number, place in enumerate(kept) if place}
-    carried = (
-        dataclasses.replace(p, axis=places[which, p.axis])
-        for which, s in enumerate(signals)
-        for p in s.placements
-        if (which, p.axis) in places
-    )
-    return Signal(call.outputs[0].shape, tuple(carried))
+    kept: list[Placement] = []
+    for letter in dict.fromkeys("".join(given)):
+        met = [
+            _on(letters.index(letter) - len(letters), s)
+            for s, letters in zip(call.inputs, given, strict=True)
+            if letter in letters
+        ]
+        if not any(s.carried for s in met):
+            continue
+        if len(met) == 1 and letter not in result:
+            call.pins(met, f"{call.name} puts its units together")
+        elif not call.joins(met, f"{call.name} compares it with something that can't shrink along with it"):
+            continue
+        elif letter in result:
+            axis = result.index(letter) - len(result)
+            kept += [dataclasses.replace(p, axis=axis) for p in united(met, any).carried]
+        else:
+            call.reads_without_weight(*met)
+    return Signal(call.outputs[0].shape, tuple(kept))
+
+
+def _on(axis: int, signal: Signal) -> Signal:
+    """The units on one axis alone, as if they were features."""
+    return Signal((), tuple(dataclasses.replace(p, axis=-1) for p in signal.placements if p.axis == axis))
 
 
 operations["Matmul"] = _matmul
+operations["Einsum"] = _einsum
 register(layers.Dot, _dot)
 register(layers.Attention, _attention)
 register(layers.AdditiveAttention, _additive_attention)

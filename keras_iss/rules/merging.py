@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,10 +25,10 @@ def _merge(call: Call, *, product: bool = False) -> Signal:
     narrow = [s for s in signals if s not in wide]
     call.pins(narrow, f"{call.name} spreads it over all units of something else")
     others = len(narrow) + _numbers(call)
-    return _united(wide, any if product else lambda zeros: all(zeros) and not others)
+    return united(wide, any if product else lambda zeros: all(zeros) and not others)
 
 
-def _united(signals: Sequence[Signal], zero: Callable[[Iterable[bool]], bool]) -> Signal:
+def united(signals: Sequence[Signal], zero: Callable[[Iterable[bool]], bool]) -> Signal:
     """The units of signals that lie alike; `zero` tells from those of all signals whether one is still read as 0."""
     flags = zip(*([p.zero for p in s.placements] for s in signals), strict=True)
     return signals[0].with_zeros([zero(unit) for unit in flags])
@@ -70,7 +69,7 @@ def _concatenate(call: Call) -> Signal:
         call.pins(signals, f"{call.name} joins along its units' axis")
         return Signal(signals[0].shape)
     if call.joins(signals, f"{call.name} puts it beside something that can't shrink along with it"):
-        return _united(signals, all)
+        return united(signals, all)
     return signals[0].passed(zero=False)
 
 
@@ -156,19 +155,6 @@ def _any(call: Call) -> None:
         call.pins([signal], f"{call.name} looks at each of its units alone")
 
 
-def _get_item(call: Call) -> Signal | None:
-    """x[:, -1], x[:, ::-1]: anything that leaves the last axis whole."""
-    signal, key = call.inputs[0], call.argument(1, "key")
-    keys = key if isinstance(key, tuple) else (key,)
-    plain = all(isinstance(k, (int, slice)) for k in keys) and len(keys) < len(signal.shape)
-    if len(keys) == len(signal.shape) and all(isinstance(k, (int, slice)) for k in keys):
-        plain = keys[-1] == slice(None)
-    if not plain or any(p.axis != -1 for p in signal.placements):
-        call.pins([signal], f"{call.name} takes some of its units out by index")
-        return None
-    return dataclasses.replace(signal.passed(), shape=call.outputs[0].shape)
-
-
 for _class in (
     layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D, layers.GaussianNoise,
     layers.GaussianDropout, layers.AlphaDropout, layers.ActivityRegularization, layers.Identity, layers.ELU,
@@ -189,7 +175,6 @@ for _name in ("Add", "Subtract", "Maximum", "Minimum"):
 operations["Multiply"] = lambda call: _operator(call, _product)
 operations["Divide"] = operations["TrueDivide"] = _scaled
 operations["Concatenate"] = _concatenate
-operations["GetItem"] = _get_item
 operations["NotEqual"] = _not_equal
 operations["Any"] = _any
 operations["Softmax"] = _softmax

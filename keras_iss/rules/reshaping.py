@@ -1,4 +1,4 @@
-"""Flatten, Reshape, Permute, RepeatVector, pooling and sums over time: what moves units about."""
+"""Flatten, Reshape, RepeatVector, pooling and sums over time: what moves units about."""
 
 from __future__ import annotations
 
@@ -90,27 +90,6 @@ def _resize_target(call: Call, result: Signal) -> None:
             call.resizes(Signal((), there), "target_shape", index, value=value)
 
 
-def _permute(call: Call) -> Signal:
-    return _reordered(call.inputs[0], (0, *call.layer.dims))
-
-
-def _transposed(call: Call) -> Signal | None:
-    """`ops.transpose(x, (0, 2, 1))`: the batch stays first."""
-    signal, axes = call.inputs[0], call.layer.axes
-    if axes is None or axes[0] != 0:
-        call.pins([signal], f"{call.name} moves the batch")
-        return None
-    return _reordered(signal, axes)
-
-
-def _reordered(signal: Signal, order: Sequence[int]) -> Signal:
-    """The signal with its axes in another order, the batch among them."""
-    rank = len(order)
-    moved = {old: new - rank for new, old in enumerate(from_end(order, rank))}
-    placements = tuple(dataclasses.replace(p, axis=moved[p.axis]) for p in signal.placements)
-    return Signal(tuple(signal.shape[old] for old in order), placements)
-
-
 def _over_time(call: Call) -> Any:
     """Pooling, padding, cropping, repeating: the last axis stays as it is, zeros stay zeros."""
     signal = call.inputs[0]
@@ -134,12 +113,10 @@ def _reduced(call: Call) -> Signal | None:
 
 register(layers.Flatten, _reshaped)
 register(layers.Reshape, _reshaped)
-register(layers.Permute, _permute)
 for _class in (
     layers.RepeatVector, layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D, layers.AveragePooling1D,
     layers.MaxPooling1D, layers.UpSampling1D, layers.ZeroPadding1D, layers.Cropping1D,
 ):  # fmt: skip
     register(_class, _over_time)
-operations["Transpose"] = _transposed
 for _name in ("Sum", "Mean", "Max", "Min"):
     operations[_name] = _reduced

@@ -82,6 +82,16 @@ def _summed_up(n):
     return keras.Model(x, layers.Dense(2)(ops.cumsum(lstm(n)(x), axis=-1)))
 
 
+def _summed_up_in_a_product(n):
+    x = keras.Input((STEPS, FEATURES))
+    return keras.Model(x, layers.Dense(2)(ops.einsum("btd,bsf->bts", ops.sigmoid(lstm(n)(x)), x)))
+
+
+def _sorted(n):
+    x = keras.Input((STEPS, FEATURES))
+    return keras.Model(x, layers.Dense(2)(ops.sort(lstm(n)(x), axis=-1)))
+
+
 PINNED = {
     "output of the model": (_output, "output"),
     "mean over steps and units": (
@@ -105,7 +115,9 @@ PINNED = {
     "taken by index": (_taken_by_index, "index"),
     "layer that isn't known": (lambda n: chain(lstm(n), Mean()), "keras_iss.register"),
     "mean over units by an operation": (_one_number_for_all, "puts its units together"),
-    "operation that isn't known": (_summed_up, "isn't known"),
+    "summed up along the units": (_summed_up, "units' axis"),
+    "summed up in a product": (_summed_up_in_a_product, "puts its units together"),
+    "operation that isn't known": (_sorted, "isn't known"),
     "added to an input": (_residual, "merges"),
     "beside an input in time": (_beside_in_time, "beside"),
     "initial state from outside": (_states_are_inputs, "initial state"),

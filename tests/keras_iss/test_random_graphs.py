@@ -156,6 +156,13 @@ class Graph:
         _, steps, width = x.shape
         ways = [layers.Flatten(), layers.Permute((2, 1)), layers.GlobalAveragePooling1D(), layers.GlobalMaxPooling1D(),
                 layers.Reshape((1, steps * width)), layers.AveragePooling1D(2, padding="same")]  # fmt: skip
+        ways += [
+            lambda x: ops.swapaxes(x, 1, 2),
+            lambda x: ops.flip(x, axis=1),
+            lambda x: ops.cumsum(x, axis=-2),
+            lambda x: ops.squeeze(x[:, None, ..., 1:, :], axis=1),
+            lambda x: ops.moveaxis(ops.expand_dims(x, -1), 3, 2)[:, :, 0],
+        ]
         if steps % 2 == 0:
             ways.append(layers.Reshape((steps // 2, 2 * width)))
         self.keep(self.draw(st.sampled_from(ways))(x))
@@ -163,7 +170,13 @@ class Graph:
     def repeat(self):
         x = self.pick(2)
         if x is not None:
-            self.keep(layers.RepeatVector(STEPS)(x))
+            ways = [layers.RepeatVector(STEPS), lambda x: x[:, None], lambda x: ops.expand_dims(x, -1)]
+            self.keep(self.draw(st.sampled_from(ways))(x))
+
+    def stack(self):
+        x = self.pick(2)
+        if x is not None:
+            self.keep(ops.stack([x, self.pick(like=x)], axis=self.draw(st.sampled_from([1, -1]))))
 
     def index(self):
         self.keep(self.pick(3)[:, -1])
@@ -181,6 +194,14 @@ class Graph:
         )
         scores = layers.Dot((2, 2), normalize=self.draw(st.booleans()))([x, y])
         self.keep(layers.Dot((2, 1))([layers.Softmax()(scores), y]))
+
+    def einsum(self):
+        """Scores of x against y, gated steps, and what two sequences have in common over time."""
+        x = self.pick(3)
+        y = self.pick(like=x)
+        self.keep(
+            ops.einsum(self.draw(st.sampled_from(["btd,bsd->bts", "btd,btd->bdt", "btd,bte->bde"])), x, y)
+        )
 
     def heads(self):
         self.keep(layers.MultiHeadAttention(2, 2)(self.pick(3), self.pick(3)))

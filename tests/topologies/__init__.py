@@ -1,6 +1,6 @@
 """The zoo of topologies that several test files share; importing this package fills it."""
 
-from tests.topologies import bidirectional, graphs, hlstm, merging, moving, readers, recurrent
+from tests.topologies import axes, bidirectional, graphs, hlstm, merging, moving, readers, recurrent
 from tests.topologies.moving import Mean
 from tests.topologies.zoo import (
     BATCH,
@@ -21,6 +21,7 @@ __all__ = [
     "VOCABULARY",
     "ZOO",
     "Mean",
+    "axes",
     "bidirectional",
     "graphs",
     "hlstm",

@@ -65,16 +65,6 @@ def flattened():
     return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.Flatten(), steps=STEPS)
 
 
-@topology({"lstm": Units(4)})
-def permuted_and_flattened():
-    return chain(
-        layers.LSTM(4, return_sequences=True, name="lstm"),
-        layers.Permute((2, 1)),
-        layers.Flatten(),
-        steps=STEPS,
-    )
-
-
 @topology({"lstm": Units(4), "gru": Units(3), "dense": dense(6)})
 def reshaped():
     return chain(
@@ -117,42 +107,9 @@ def reshaped_with_its_units_twice():
     return keras.Model(x, out()(y))
 
 
-@topology({"lstm": Units(4)})
-def permuted_there_and_back():
-    return chain(
-        layers.LSTM(4, return_sequences=True, name="lstm"),
-        layers.Permute((2, 1)),
-        layers.Activation("relu"),
-        layers.Permute((2, 1)),
-        steps=STEPS,
-    )
-
-
 @topology({}, {"lstm": "spreads", **OUT})
 def reshaped_across_units():
     return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.Reshape((8, 2)), steps=STEPS)
-
-
-@topology({}, {"lstm": "another axis", **OUT})
-def read_along_time():
-    return chain(layers.LSTM(4, return_sequences=True, name="lstm"), layers.Permute((2, 1)), steps=STEPS)
-
-
-@topology({"a": Units(4)}, {"b": "another axis", **OUT})
-def concatenated_beside_units_on_another_axis():
-    x = sequence(steps=STEPS)
-    a = layers.LSTM(4, return_sequences=True, name="a")(x)
-    b = layers.Permute((2, 1))(layers.LSTM(STEPS, return_sequences=True, name="b")(x))
-    return keras.Model(x, out()(layers.Concatenate()([b, a])))
-
-
-@topology({}, {"lstm": "merges", **OUT})
-def weighted_along_units_on_another_axis():
-    """(units, steps) times (units, 1): the weights have one number for each unit."""
-    x, weights = sequence(steps=STEPS), keras.Input((5, 1), name="weights")
-    y = layers.Permute((2, 1))(layers.LSTM(5, return_sequences=True, name="lstm")(x))
-    y = layers.Permute((2, 1))(layers.Multiply()([y, weights]))
-    return keras.Model([x, weights], out()(y))
 
 
 @topology({"one": Units(1), "lstm": Units(4)})
