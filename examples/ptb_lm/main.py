@@ -137,27 +137,34 @@ def learn(
 ) -> tuple[keras.Model, Network, list[dict]]:
     """Trains by a plan, or goes on; returns the model, stripped where units were pruned, its network and its curve."""
     keras.utils.set_random_seed(seed)
-    recipe, network = plan.recipe, plan.network
-    stripped = folder / "stripped.keras"
-    first = plan.pruning.epochs if plan.pruning else 0
-    if plan.pruning and not stripped.is_file():
+    before, first, curve = None, 0, []
+    if plan.pruning:
+        before, first = pruned(plan, corpus, seed, folder), plan.pruning.epochs
+    network = network_of(before, plan.network) if before else plan.network
+    for stage in plan.stages():
+        recipe, network = stage.recipe, dataclasses.replace(network, dropout=stage.dropout)
         model = build(network, recipe.batch, recipe.steps, stateful=True)
+        if before:
+            copy_weights(before, model)
         compile_model(model, recipe)
         scorer = Scorer(network, corpus.valid, recipe.batch)
-        fit(model, corpus.train, scorer, recipe, seed, folder, range(first), [plan.pruning.callback(model)])
+        curve = fit(model, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))
+        before, first = model, recipe.epochs
+    return before, network, curve
+
+
+def pruned(plan: Plan, corpus: data.Corpus, seed: int, folder: Path) -> keras.Model:
+    """The small model that is left when the units are gone."""
+    stripped = folder / "stripped.keras"
+    if not stripped.is_file():
+        recipe, network = plan.recipe, plan.network
+        model = build(network, recipe.batch, recipe.steps, stateful=True)
+        compile_model(model, recipe)
+        scorer, callbacks = Scorer(network, corpus.valid, recipe.batch), [plan.pruning.callback(model)]
+        fit(model, corpus.train, scorer, recipe, seed, folder, range(plan.pruning.epochs), callbacks)
         print(keras_iss.report(model), flush=True)
         save(keras_iss.strip(plain(model)), stripped)
-    if plan.pruning:
-        small = keras.models.load_model(stripped, compile=False)
-        recipe, network = plan.pruning.then(recipe, network_of(small, network))
-        model = build(network, recipe.batch, recipe.steps, stateful=True)
-        copy_weights(small, model)
-    else:
-        model = build(network, recipe.batch, recipe.steps, stateful=True)
-    compile_model(model, recipe)
-    scorer = Scorer(network, corpus.valid, recipe.batch)
-    curve = fit(model, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))
-    return model, network, curve
+    return keras.models.load_model(stripped, compile=False)
 
 
 def save(model: keras.Model, path: Path) -> None:

@@ -22,6 +22,19 @@ class PlanError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a training.
+
+    Attributes:
+        recipe: Its epochs are counted from the training's first; the stage ends with the recipe's last.
+        dropout: Of the LSTMs.
+    """
+
+    recipe: Recipe
+    dropout: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Pruning:
     """How units are learned away, at the beginning of a training.
 
@@ -29,25 +42,18 @@ class Pruning:
         epochs: When they are all gone. The model is then stripped and trains on as the smaller one, which costs less.
         arguments: Of `keras_iss.callbacks.ISSPruning`.
         kinds: Of the structures that may lose units, as `keras_iss.trace` names them.
-        recipe: What the smaller model trains on with; None: the wide one's.
-        dropout: The smaller model's; None: the wide one's.
+        then: How the smaller model trains on, stage after stage; (): as the wide one did.
     """
 
     epochs: int
     arguments: Mapping[str, Any]
     kinds: tuple[str, ...] = ("hidden",)
-    recipe: Recipe | None = None
-    dropout: float | None = None
+    then: tuple[Stage, ...] = ()
 
     def callback(self, model: keras.Model) -> keras.callbacks.Callback:
         """The pruning callback for a model."""
         names = [s.name for s in keras_iss.trace(model).structures if s.kind in self.kinds]
         return keras_iss.callbacks.ISSPruning(structures=names, **self.arguments)
-
-    def then(self, recipe: Recipe, network: Network) -> tuple[Recipe, Network]:
-        """How the smaller model trains on, given the wide one's recipe and the smaller one's widths."""
-        dropout = network.dropout if self.dropout is None else self.dropout
-        return self.recipe or recipe, dataclasses.replace(network, dropout=dropout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Plan:
     network: Network
     recipe: Recipe
     pruning: Pruning | None = None
+
+    def stages(self) -> tuple[Stage, ...]:
+        """All that comes after pruning, or the whole training."""
+        return (self.pruning.then if self.pruning else ()) or (Stage(self.recipe, self.network.dropout),)
 
 
 def lstm(width: int, initial: float, dropout: float) -> Network:
@@ -137,7 +147,7 @@ class Goal:
         lstm, rhn: Share of the recurrent layers' multiply-adds that go.
         lstm_epochs, rhn_epochs: Epochs by which they are gone.
         pressed_epochs: Epochs that the paper's group Lasso presses.
-        embedding_recipe, embedding_dropout: What `iss_embedding` trains on with, when its units are gone.
+        embedding_then: How `iss_embedding` trains on, when its units are gone.
     """
 
     lstm: float
@@ -145,17 +155,19 @@ class Goal:
     lstm_epochs: int
     rhn_epochs: int
     pressed_epochs: int
-    embedding_recipe: Recipe | None = None
-    embedding_dropout: float | None = None
+    embedding_then: tuple[Stage, ...] = ()
 
 
 GOALS = {
     "small": Goal(
         *(0.75, 0.62, 9, 8, 8),  # of 2 × 400's multiply-adds are left what 2 × 200 has, 640,000
         # So deep a cut needs a high rate again. With a fifth of the layers' connections left, dropout goes down by the root
-        # of it (Han et al., arXiv 1506.02626, section 3.2).
-        embedding_recipe=published(24, 10, 0.83, rate=0.6, clip=5, steps=20),
-        embedding_dropout=0.165,
+        # of it (Han et al., arXiv 1506.02626, section 3.2). That overfits in the end, so the rate goes up once more
+        # (Loshchilov and Hutter, arXiv 1608.03983), with more dropout.
+        embedding_then=(
+            Stage(published(24, 10, 0.83, rate=0.6, clip=5, steps=20), 0.165),
+            Stage(published(40, 25, 0.83, rate=0.6, clip=5, steps=20), 0.25),
+        ),
     ),
     "medium": Goal(0.8, 0.62, 16, 60, 39),
     "large": Goal(0.9, 0.62, 24, 60, 55),  # the paper's: 373 and 315 units of 1500, 517 of 830
@@ -209,8 +221,8 @@ def pick(
     if changes.dropout is not None and MADE_FROM.get(model, "wide") == "wide":
         network = dataclasses.replace(network, dropout=changes.dropout)
     goal = GOALS[size]
-    afterwards = goal.embedding_recipe if model == "iss_embedding" else None
-    planned = (afterwards or start.recipe).epochs
+    then = goal.embedding_then if model == "iss_embedding" else ()
+    planned = then[-1].recipe.epochs if then else start.recipe.epochs
     part = (changes.epochs or planned) / planned
     plan, pruning = Plan(network, _shortened(start.recipe, part)), None
     if model == "iss":
@@ -218,11 +230,9 @@ def pick(
     elif model == "iss_embedding":
         removed = changes.removed or _half_of(_result(finished, "iss", model), plan.network)
         pruning = _by_goal(removed, "parameters", goal.lstm_epochs * part, ("hidden", "embedding"))
-        pruning = dataclasses.replace(
-            pruning,
-            recipe=afterwards and _shortened(afterwards, part),
-            dropout=goal.embedding_dropout if changes.dropout is None else None,
-        )
+        dropouts = [s.dropout if changes.dropout is None else changes.dropout for s in then]
+        then = tuple(Stage(_shortened(s.recipe, part), d) for s, d in zip(then, dropouts, strict=True))
+        pruning = dataclasses.replace(pruning, then=then)
     elif model == "rhn_iss":
         pruning = _by_goal(changes.removed or goal.rhn, "recurrent_macs", goal.rhn_epochs * part)
     elif model == "iss_paper":

@@ -145,19 +145,21 @@ def test_every_plan_prunes_within_its_epochs_also_when_they_are_fewer(size, name
         if plan.pruning:
             phases = [plan.pruning.arguments[f"{p}_epochs"] for p in ("warmup", "ramp", "finetune")]
             assert sum(phases) == plan.pruning.epochs <= plan.recipe.epochs
-            afterwards, network = plan.pruning.then(plan.recipe, plan.network)
-            assert plan.pruning.epochs <= afterwards.epochs <= (epochs or plan.recipe.epochs + 2)
-            assert network.dropout <= plan.network.dropout
+            ends = [stage.recipe.epochs for stage in plan.stages()]
+            assert [plan.pruning.epochs, *ends] == sorted([plan.pruning.epochs, *ends])
+            assert ends[-1] == epochs or ends[-1] >= plan.recipe.epochs
+            assert all(stage.dropout <= plan.network.dropout for stage in plan.stages())
 
 
 def test_epochs_and_dropout_that_are_asked_for_hold_for_the_smaller_model_too():
-    changes = plans.Changes(epochs=12, dropout=0.3)
+    changes = plans.Changes(epochs=20, dropout=0.3)
     plan = plans.pick("iss_embedding", "small", 10_000, changes, [finished_iss()])
-    recipe, network = plan.pruning.then(plan.recipe, plan.network)
-    assert (recipe.epochs, network.dropout) == (12, 0.3)
-    planned = plans.pick("iss_embedding", "small", 10_000, finished=[finished_iss()])
-    recipe, network = planned.pruning.then(planned.recipe, planned.network)
-    assert (recipe.epochs, network.dropout) == (24, 0.165)
+    assert [(s.recipe.epochs, s.dropout) for s in plan.stages()] == [(12, 0.3), (20, 0.3)]
+    planned = plans.pick("iss_embedding", "small", 10_000, finished=[finished_iss()]).stages()
+    assert [(s.recipe.epochs, s.dropout) for s in planned] == [(24, 0.165), (40, 0.25)]
+    first, second = (stage.recipe for stage in planned)
+    assert first.rate_in(first.epochs - 1) < 1  # low in the end, high again
+    assert second.rate_in(first.epochs) == 12
 
 
 def test_embeddings_and_layers_lose_units_where_both_kinds_may():
@@ -176,7 +178,7 @@ class StoppedError(Exception):
     pass
 
 
-def learned(corpus, folder, monkeypatch, stop=None, **then):
+def learned(corpus, folder, monkeypatch, stop=None, then=()):
     """The result of a whole training, or of one that stops after so many epochs; `then`: how the smaller model goes on."""
     recipe = train.Recipe(epochs=4, constant=3, rate=10.0, batch=5, steps=10)
     network = model.Network(vocabulary=len(corpus.words), embedding=6, units=(8, 8), initial=0.4, dropout=0.2)
@@ -189,7 +191,7 @@ def learned(corpus, folder, monkeypatch, stop=None, **then):
             "ramp_epochs": 1,
             "finetune_epochs": 0,
         },
-        **then,
+        then=then,
     )
     begin = train.Epoch.on_epoch_begin
 
@@ -206,17 +208,12 @@ def learned(corpus, folder, monkeypatch, stop=None, **then):
 def test_a_training_that_stopped_twice_is_the_uninterrupted_one(penn, monkeypatch):
     corpus = data.read(penn, other_text=True)
     whole, network, curve = learned(corpus, penn / "whole", monkeypatch)
-    for stop in (1, 3):  # while units go, and after they are stripped
-        with pytest.raises(StoppedError):
-            learned(corpus, penn / "part", monkeypatch, stop)
+    stopped_at((1, 3), corpus, penn / "part", monkeypatch)  # while units go, and after they are stripped
     resumed, same, pieced = learned(corpus, penn / "part", monkeypatch)
     assert [row["epoch"] for row in pieced] == [1, 2, 3, 4]
     assert network == same
     assert sum(network.units) < 16
-    for key in ("train", "valid", "rate"):
-        np.testing.assert_allclose([r[key] for r in pieced], [r[key] for r in curve], rtol=1e-4)
-    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert_the_same(whole, curve, resumed, pieced)
     size = measure.sizes(resumed)
     first, second = network.units
     assert size["recurrent_macs"] == 4 * first * (6 + first) + 4 * second * (first + second)
@@ -224,16 +221,35 @@ def test_a_training_that_stopped_twice_is_the_uninterrupted_one(penn, monkeypatc
     assert size["parameters"] == whole.count_params()
 
 
-def test_the_smaller_model_may_go_on_with_a_recipe_and_a_dropout_of_its_own(penn, monkeypatch):
+def stopped_at(stops, corpus, folder, monkeypatch, **how):
+    for stop in stops:
+        with pytest.raises(StoppedError):
+            learned(corpus, folder, monkeypatch, stop, **how)
+
+
+def assert_the_same(whole, curve, resumed, pieced):
+    for key in ("train", "valid", "rate"):
+        np.testing.assert_allclose([r[key] for r in pieced], [r[key] for r in curve], rtol=1e-4)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_smaller_model_may_go_on_in_stages_each_with_a_recipe_and_a_dropout_of_its_own(penn, monkeypatch):
     corpus = data.read(penn, other_text=True)
     recipe = train.Recipe(epochs=5, constant=3, rate=4.0, decay=0.5, batch=5, steps=10)
-    trained, network, curve = learned(corpus, penn / "own", monkeypatch, recipe=recipe, dropout=0.0)
-    assert [row["rate"] for row in curve] == [10.0, 10.0, 4.0, 2.0, 1.0]
+    again = dataclasses.replace(recipe, epochs=7, constant=6)
+    then = (plans.Stage(recipe, 0.1), plans.Stage(again, 0.0))
+    trained, network, curve = learned(corpus, penn / "own", monkeypatch, then=then)
+    assert [row["rate"] for row in curve] == [10.0, 10.0, 4.0, 2.0, 1.0, 4.0, 2.0]
     assert network.dropout == 0
     assert not [layer for layer in trained.layers if isinstance(layer, keras.layers.Dropout)]
     stripped = keras.models.load_model(penn / "own" / "stripped.keras", compile=False)
     before = Scorer(network, corpus.valid, recipe.batch)(stripped)
     assert curve[-1]["valid"] < before < 12  # of 12 words: it went on from what was learned
+    stops = (3, 5, 6)  # in the first stage, between both, in the second
+    stopped_at(stops, corpus, penn / "part", monkeypatch, then=then)
+    resumed, _, pieced = learned(corpus, penn / "part", monkeypatch, then=then)
+    assert_the_same(trained, curve, resumed, pieced)
 
 
 # --- the whole run
