@@ -129,13 +129,15 @@ def indexed_among_units():
     return keras.Model(x, out()(layers.Concatenate()(parts)))
 
 
-@topology({"first": Units(4), "gru": Units(3)}, {"alone": "can't shrink", **OUT})
+@topology({"first": Units(4), "gru": Units(3), "last": Units(5)}, {"alone": "can't shrink", **OUT})
 def stacked_along_a_new_axis():
     x = sequence()
     pair = ops.stack([layers.LSTM(4, name=name)(x) for name in ("first", "second")], axis=1)
     both = layers.GRU(3, name="gru")(pair)
+    last = layers.LSTM(5, name="last")(x)
+    flat = layers.Flatten()(ops.stack([last, ops.relu(last)], axis=-1))
     with_input = ops.stack([layers.LSTM(FEATURES, name="alone")(x), x[:, 0]], axis=-2)[:, 0]
-    return keras.Model(x, out()(layers.Concatenate()([both, with_input])))
+    return keras.Model(x, out()(layers.Concatenate()([both, flat, with_input])))
 
 
 @topology(
