@@ -41,23 +41,23 @@ def _moved(call: Call) -> Signal | None:
 
 def _reordered(call: Call, order: Sequence[int]) -> Signal | None:
     """The same axes, the batch among them, in another order."""
-    return _rearranged(call, from_end(order, len(order)), _MOVES_THE_BATCH)
+    return _rearranged(call, call.inputs[0], from_end(order, len(order)), _MOVES_THE_BATCH)
 
 
 def _expanded(call: Call) -> Signal | None:
-    axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
-    rank = _rank(call)
-    fresh = {axis % (rank + len(axes)) for axis in axes}
-    old = iter(range(-rank, 0))
-    sources = [None if axis in fresh else next(old) for axis in range(rank + len(axes))]
-    return _rearranged(call, sources, _MOVES_THE_BATCH)
+    rank = len(call.outputs[0].shape)
+    fresh = from_end(call.layer.axis, rank)
+    old = iter(range(-_rank(call), 0))
+    sources = [None if axis in fresh else next(old) for axis in range(-rank, 0)]
+    return _rearranged(call, call.inputs[0], sources, _MOVES_THE_BATCH)
 
 
 def _squeezed(call: Call) -> Signal | None:
     signal, rank = call.inputs[0], _rank(call)
-    axes = call.layer.axis
-    gone = [a for a in range(-rank, 0) if signal.shape[a] == 1] if axes is None else from_end(axes, rank)
-    return _rearranged(call, [a for a in range(-rank, 0) if a not in gone], "drops the axis of its only unit")
+    ones = [a for a in range(-rank, 0) if signal.shape[a] == 1]
+    gone = ones if call.layer.axis is None else from_end(call.layer.axis, rank)
+    sources = [a for a in range(-rank, 0) if a not in gone]
+    return _rearranged(call, signal, sources, "drops the axis of its only unit")
 
 
 def _get_item(call: Call) -> Signal | None:
@@ -83,12 +83,11 @@ def _get_item(call: Call) -> Signal | None:
     if any(p.axis in cut for p in signal.placements):
         call.pins([signal], f"{call.name} {reason}")
         return None
-    return _rearranged(call, sources, _MOVES_THE_BATCH)
+    return _rearranged(call, signal, sources, _MOVES_THE_BATCH)
 
 
-def _rearranged(call: Call, sources: Sequence[int | None], reason: str) -> Signal | None:
+def _rearranged(call: Call, signal: Signal, sources: Sequence[int | None], reason: str) -> Signal | None:
     """The signal with other axes, if the batch stays first and the units' axes stay at all."""
-    signal = call.inputs[0]
     if sources[:1] != [-len(signal.shape)] or not {p.axis for p in signal.placements} <= set(sources):
         call.pins([signal], f"{call.name} {reason}")
         return None
@@ -98,15 +97,11 @@ def _rearranged(call: Call, sources: Sequence[int | None], reason: str) -> Signa
 def _stacked(call: Call) -> Signal | None:
     """Beside each other along a new axis, unit k of all inputs is one unit."""
     signals, rank = call.inputs, _rank(call)
-    (axis,) = from_end(call.layer.axis, rank + 1)
     if not call.joins(signals, f"{call.name} puts it beside something that can't shrink along with it"):
         return None
     sources: list[int | None] = list(range(-rank, 0))
-    sources.insert(axis + rank + 1, None)
-    if sources[0] is None:
-        call.pins(signals, f"{call.name} {_MOVES_THE_BATCH}")
-        return None
-    return united(signals, all).rearranged(sources)
+    sources.insert(call.layer.axis % (rank + 1), None)
+    return _rearranged(call, united(signals, all), sources, _MOVES_THE_BATCH)
 
 
 def _along(call: Call) -> Signal | None:
