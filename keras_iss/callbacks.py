@@ -13,6 +13,7 @@ from keras_iss.backup import Backup
 from keras_iss.checks import choice, fraction, not_negative
 from keras_iss.cost import METRICS
 from keras_iss.grow_and_prune import GrowAndPrune
+from keras_iss.introspection import learner
 from keras_iss.optimizers import METHODS
 from keras_iss.pressing import FREE
 from keras_iss.regularizers import check_strength, select, strengths_of
@@ -129,7 +130,7 @@ class ISSPruning(keras.callbacks.Callback):
         """Wraps the model's optimizer. Here and not in `on_train_begin`, so that `BackupAndRestore` finds the state it
         saved, wherever it stands in the list of callbacks."""
         super().set_model(model)
-        self._trace = trace(model)
+        self._trace = trace(learner(model))
         if self.strength is None:
             names = [s.name for s in select(self._trace, self.structures)]
             self._strengths = None

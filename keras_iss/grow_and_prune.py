@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_iss import growth
 from keras_iss.checks import choice, count, fraction, not_negative
+from keras_iss.introspection import learner
 from keras_iss.masking import names_in_file, read_masks, write_masks
 from keras_iss.network import Network
 from keras_iss.rounds import Rounds, Schedule, plan_ratio, plan_schedule
@@ -173,7 +174,7 @@ class GrowAndPrune(keras.callbacks.Callback):
         """Wraps the model's optimizer. Here and not in `on_train_begin`, so that `BackupAndRestore` finds the state it
         saved."""
         super().set_model(model)
-        traced = trace(model)
+        traced = trace(learner(model))
         variables = model.trainable_variables
         parts = select_parts(traced, variables, self.granularity, self.layers)
         self.optimizer = wrap_masked(model, parts.shapes)
@@ -234,7 +235,7 @@ class GrowAndPrune(keras.callbacks.Callback):
     def _seed(self) -> None:
         network, available = self._network, self._network.available()
         if self.masks is not None:
-            names = names_in_file(network.parts.shapes, self.model.name)
+            names = names_in_file(network.parts.shapes, learner(self.model).name)
             read = read_masks(
                 self.masks, {names[path]: shape for path, shape in network.parts.shapes.items()}
             )
@@ -359,7 +360,7 @@ class GrowAndPrune(keras.callbacks.Callback):
         Raises:
             FileNotFoundError: If its folder doesn't exist.
         """
-        names = names_in_file(self._network.parts.shapes, self.model.name)
+        names = names_in_file(self._network.parts.shapes, learner(self.model).name)
         write_masks(path, {names[place]: mask for place, mask in self._network.masks().items()})
 
     # State and log

@@ -14,6 +14,20 @@ def is_graph(model: Any) -> bool:
     return graph is not None and not any("call" in vars(c) for c in classes[: classes.index(graph)])
 
 
+def learner(model: Any) -> Any:
+    """What can be traced of a model in training: the model itself, or, where it is subclassed, the Sequential or
+    Functional model in it that holds all that is trained, such as a `keras.distillation.Distiller`'s student.
+
+    Whatever the code around that model does, it sees only what the model puts out, and those units stay. Where there is
+    no such model, the one given.
+    """
+    if is_graph(model) or not isinstance(model, keras.Model):
+        return model
+    trained = {id(v) for v in model.trainable_variables}
+    graphs = (layer for layer in model.layers if is_graph(layer))
+    return next((g for g in graphs if trained and {id(v) for v in g.trainable_variables} == trained), model)
+
+
 def variables_of(layer: Any) -> list[Any]:
     """A layer's or model's variables and then, in a fixed order, the states of stateful layers: Keras leaves them out."""
     return [*layer.variables, *_states(layer)]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_iss.introspection import learner
 from keras_iss.tracing import trace
 
 
@@ -49,7 +50,7 @@ class SparsityLogger(keras.callbacks.Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         import tensorflow as tf
 
-        self._trace = trace(self.model)
+        self._trace = trace(learner(self.model))
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

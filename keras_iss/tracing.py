@@ -14,7 +14,7 @@ from keras import tree
 
 from keras_iss.calls import Call
 from keras_iss.cost import CostModel, WeightCost
-from keras_iss.introspection import is_graph, variables_of
+from keras_iss.introspection import is_graph, learner, variables_of
 from keras_iss.registry import rule_for
 from keras_iss.structures import Role, Structure, squared_norms, to_numpy, weights_by_path
 from keras_iss.units import Book, Draft, Signal
@@ -198,9 +198,15 @@ def check_traceable(model: Any) -> None:
             f"Model {model.name!r} isn't built yet. Add a keras.Input as its first layer, or call it on data once."
         )
     if not is_graph(model):
+        inner = learner(model)
         raise TraceError(
             f"Model {model.name!r} is subclassed ({type(model).__name__}): its computation is code, not a graph that "
-            "can be walked. Rebuild it with keras.Input and keras.Model(inputs, outputs); its layers may stay as they are."
+            "can be walked. "
+            + (
+                "Rebuild it with keras.Input and keras.Model(inputs, outputs); its layers may stay as they are."
+                if inner is model
+                else f"What it trains is the model {inner.name!r} in it: give that one."
+            )
         )
 
 
