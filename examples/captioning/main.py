@@ -29,7 +29,7 @@ from captioning import data, measure, page, tell
 from captioning import model as networks
 from captioning.batches import Batches
 from captioning.data import DataError, Images, Vocabulary
-from captioning.plans import MODELS, pick
+from captioning.plans import MODELS, TAUGHT, pick
 from captioning.scoring import Scorer, difference
 from captioning.train import CURVE, compile_model, train
 
@@ -116,10 +116,18 @@ def one(name: str, images: dict[str, Images], asked: argparse.Namespace) -> None
     trained = stem.with_name(stem.name + ".keras")
     if not trained.is_file():
         model = networks.build(plan.network, training.features.shape[1], len(vocabulary), scale)
-        compile_model(model, recipe, len(batches))
+        learning = with_teacher(model, plan.teacher, asked) if plan.teacher else model
+        compile_model(learning, recipe, len(batches))
         pruning = plan.callbacks()
         train(
-            model, batches, images["dev"], vocabulary, recipe, stem, callbacks=pruning, keep_best=not pruning
+            learning,
+            batches,
+            images["dev"],
+            vocabulary,
+            recipe,
+            stem,
+            callbacks=pruning,
+            keep_best=not pruning,
         )
         save(plan.strip(model), trained)
     small = keras.saving.load_model(trained, compile=False)
@@ -137,6 +145,7 @@ def one(name: str, images: dict[str, Images], asked: argparse.Namespace) -> None
             "network": dataclasses.asdict(plan.network),
             "recipe": dataclasses.asdict(recipe),
             "pruning": plan.pruning,
+            "teacher": plan.teacher and {"model": plan.teacher, "share": TAUGHT},
             "images": {part: len(images[part]) for part in data.PARTS},
             "beam_width": tell.WIDTH,
             "dev": {search: {"CIDEr": dev.cider(said)} for search, said in told["dev"].items()},
@@ -148,6 +157,14 @@ def one(name: str, images: dict[str, Images], asked: argparse.Namespace) -> None
             "curve": json.loads((stem / CURVE).read_text(encoding="utf-8")),
         },
     )
+
+
+def with_teacher(model: keras.Model, name: str, asked: argparse.Namespace) -> keras.Model:
+    """What trains the model with another one of the output folder as its teacher."""
+    path = asked.output / f"{name}-seed{asked.seed}.keras"
+    if not path.is_file():
+        raise DataError(f"{path} isn't there, the model to learn from. Train it first: --models {name}")
+    return networks.Taught(model, keras.saving.load_model(path, compile=False), TAUGHT)
 
 
 def save(model: keras.Model, path: Path) -> None:

@@ -105,6 +105,43 @@ def _recurrent(network: Network, name: str) -> keras.Layer:
     )
 
 
+class Taught(keras.Model):
+    """Trains a captioning model on captions and on what another one would write next.
+
+    Per word that is asked for, the loss is (1 - share) of the cross-entropy and `share` of the Kullback-Leibler divergence
+    from the teacher's predictions. Keras's own `Distiller` would count the words that fill up, too. Judged is the
+    cross-entropy alone.
+
+    Args:
+        student: What learns, a model of `build`.
+        teacher: A trained one with the same vocabulary; it isn't changed.
+        share: Of the loss.
+    """
+
+    def __init__(self, student: keras.Model, teacher: keras.Model, share: float):
+        super().__init__(name="captioning_taught")
+        teacher.trainable = False
+        self.student, self.teacher, self.share = student, teacher, share
+        self(student.input)  # builds it
+
+    def call(self, inputs, training=None):
+        return self.student(inputs, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training:
+            return loss
+        told = ops.log_softmax(self.teacher(x, training=False))
+        divergence = ops.sum(ops.exp(told) * (told - ops.log_softmax(y_pred)), axis=-1)
+        asked = ops.cast(ops.not_equal(y, LOOK), divergence.dtype)
+        return (1 - self.share) * loss + self.share * ops.sum(divergence * asked) / ops.sum(asked)
+
+
+def writer(model: keras.Model) -> keras.Model:
+    """What writes the captions: the model, or the one that is taught."""
+    return model.student if isinstance(model, Taught) else model
+
+
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
     """The recurrent layers of a captioning model, in order."""
     return [layer for layer in model.get_layer("tell").layers if isinstance(layer, keras.layers.RNN)]

@@ -17,7 +17,10 @@ GROWN_AND_PRUNED = {
     "gp_smallest": (0.10, 0.035, "weight"),
     "gp_fastest": (0.40, 0.30, "column"),
     "gp_accurate": (0.25, 0.10, "weight"),
+    "gp_taught": (0.10, 0.035, "weight"),
 }
+TEACHERS = {"gp_taught": "stacked"}
+TAUGHT = 0.5  # share of the loss that comes from the teacher
 MODELS = ("lstm", "stacked", "hlstm", *GROWN_AND_PRUNED)
 
 SMALL = Recipe()
@@ -33,12 +36,14 @@ class Plan:
         network, recipe: See there.
         pruning: Arguments of `GrowAndPrune`; {}: none.
         quantize: Kinds of files to export.
+        teacher: The model, of the same seed, that this one learns from, too; None: it learns from captions alone.
     """
 
     network: Network
     recipe: Recipe
     pruning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quantize: tuple[str | None, ...] = (None, "dynamic_int8")
+    teacher: str | None = None
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The pruning callback."""
@@ -75,7 +80,8 @@ def pick(name: str, size: str, epochs: int | None = None) -> Plan:
     pruning = _grow_and_prune(h_lstm, recipe.epochs, large if size == "large" else small, granularity)
     if size == "smoke":
         pruning["tolerance"] = 10.0  # the CIDEr of so few images is mostly chance
-    return Plan(h_lstm, recipe, pruning, (*kinds, "sparse") if granularity == "weight" else kinds)
+    kinds = (*kinds, "sparse") if granularity == "weight" else kinds
+    return Plan(h_lstm, recipe, pruning, kinds, TEACHERS.get(name))
 
 
 def _grow_and_prune(network: Network, epochs: int, alive: float, granularity: str) -> dict[str, Any]:

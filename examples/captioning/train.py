@@ -17,6 +17,7 @@ import keras_iss
 from captioning import tell
 from captioning.batches import Batches
 from captioning.data import LOOK, Images, Vocabulary
+from captioning.model import writer
 from captioning.scoring import Scorer
 
 MONITOR = "dev_cider"
@@ -59,7 +60,7 @@ class Judge(keras.callbacks.Callback):
         self.scorer = Scorer(dev.captions)
 
     def on_train_begin(self, logs=None):
-        self.teller = tell.KerasTeller(self.model)
+        self.teller = tell.KerasTeller(writer(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         told = tell.captions(self.teller, self.dev.features, self.vocabulary)
@@ -119,7 +120,7 @@ def train(
     """Trains a compiled model, or goes on where a training in the same folder ended.
 
     Args:
-        model: From `model.build`, after `compile_model`.
+        model: From `model.build`, or a `model.Taught`, after `compile_model`.
         batches: Of the training captions.
         dev: What epochs are judged by.
         vocabulary: Numbers the words.

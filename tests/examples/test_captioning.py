@@ -128,17 +128,58 @@ def test_plans_reach_their_share_within_their_epochs():
         assert alive == pytest.approx(plans.GROWN_AND_PRUNED[name][size == "large"], rel=0.01)
 
 
+def padded_batch(batches):
+    return next(batch for batch in batches if len(np.unique((batch[1] != LOOK).sum(1))) > 1)
+
+
+def log_p(network, x):
+    logits = network.predict_on_batch(x).astype("float64")
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
 def test_the_loss_counts_words_and_the_end_and_no_padding(images, vocabulary):
     batches = Batches(images["train"], vocabulary, 54)
-    x, y = next(batch for batch in batches if len(np.unique((batch[1] != LOOK).sum(1))) > 1)
+    x, y = padded_batch(batches)
     network = model.build(TINY, 9, len(vocabulary))
     train.compile_model(network, train.Recipe(), len(batches))
-    logits = network.predict_on_batch(x).astype("float64")
-    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    logs = log_p(network, x)
     right = np.take_along_axis(logs, y[..., None], -1)[..., 0]
     expected = -right[y != LOOK].mean()
     assert abs(expected + right.mean()) > 1e-3, "padding would make no difference"
     assert network.test_on_batch(x, y) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_model_learns_from_captions_and_from_its_teacher_and_is_judged_by_captions(
+    images, vocabulary, tmp_path
+):
+    recipe = train.Recipe(epochs=2, batch_size=54)
+    batches = Batches(images["train"], vocabulary, recipe.batch_size, seed=0)
+    x, y = padded_batch(Batches(images["train"], vocabulary, 54))
+    still = plans.dataclasses.replace(TINY, dropout=0.0)
+    student, teacher = (model.build(network, 9, len(vocabulary)) for network in (still, DEEP))
+    for variable in teacher.trainable_variables:  # not nearly the same as the student
+        variable.assign(variable + 0.3 * np.random.default_rng(0).normal(size=variable.shape))
+    told, logs = log_p(teacher, x), log_p(student, x)
+    text = -np.take_along_axis(logs, y[..., None], -1)[..., 0][y != LOOK].mean()
+    divergence = (np.exp(told) * (told - logs)).sum(-1)
+    assert abs(divergence[y != LOOK].mean() - divergence.mean()) > 1e-3, "padding would make no difference"
+    before = [w.copy() for w in teacher.get_weights()]
+    taught = model.Taught(student, teacher, 0.25)
+    train.compile_model(taught, recipe, len(batches))
+    assert taught.test_on_batch(x, y) == pytest.approx(text, rel=1e-5)
+    expected = 0.75 * text + 0.25 * divergence[y != LOOK].mean()
+    assert taught.train_on_batch(x, y) == pytest.approx(expected, rel=1e-5)
+
+    curve = train.train(taught, batches, images["dev"], vocabulary, recipe, tmp_path)
+    assert curve[1]["val_loss"] < curve[0]["val_loss"] < text
+    for a, b in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_teacher_that_is_not_there_is_named(things, tmp_path, capsys):
+    asked = ["train", "--smoke", "--data", str(things), "--output", str(tmp_path), "--models", "gp_taught"]
+    assert main.main(asked) == 2
+    assert "stacked-seed0.keras isn't there, the model to learn from" in capsys.readouterr().err
 
 
 def test_losses_tell_a_model_that_goes_by_the_image_from_one_that_does_not(images, vocabulary):

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from keras.distillation import FeatureDistillation, LogitsDistillation
+from keras.distillation import FeatureDistillation
 
 import keras_iss
 from keras_iss.callbacks import Backup, GrowAndPrune, ISSPruning
-from tests.keras_iss.distillation_scenarios import everything, taught
+from tests.keras_iss.distillation_scenarios import everything, logits, taught
 from tests.keras_iss.target_scenarios import compiled, fit, task
 
 ON_JAX = "tests.keras_iss.distillation_scenarios"
@@ -30,7 +30,7 @@ def test_so_it_is_on_jax(on_jax):
 
 def test_features_of_a_layer_that_is_pruned_may_be_taught():
     layer = FeatureDistillation(teacher_layer_name="first", student_layer_name="first")
-    distiller, x, y = taught([LogitsDistillation(2.0), layer], units=(16, 12))
+    distiller, x, y = taught([logits(), layer], units=(16, 12))
     fit(distiller, x, y, ISSPruning(target=0.5, metric="units"))
     found = keras_iss.trace(distiller.student)
     assert sum(found.removable(name).sum() for name in ("first", "second")) == 14
