@@ -54,6 +54,9 @@ class ISSPruning(keras.callbacks.Callback):
     `initial_epoch`, goes on where it was. If the loss or a weight becomes NaN, training stops with the weights of
     the last good epoch and a warning.
 
+    In the `fit` of a subclassed model it prunes the Sequential or Functional model in it that holds all trained weights,
+    such as the student of a `keras.distillation.Distiller`.
+
     Epoch logs gain `iss_units` (units alive in the structures pruned), `iss_removed` (fraction of `metric`) and
     `iss_strength` (the λ at work), for `History` and for callbacks that come later in the list. Callbacks that keep
     the best epoch (`EarlyStopping(restore_best_weights=True)`, `ModelCheckpoint(save_best_only=True)`) should start

@@ -67,6 +67,8 @@ class GrowAndPrune(keras.callbacks.Callback):
     `initial_epoch` goes on where it was, also in the middle of a round; for that, saved states hold the best model,
     too, while rounds last. If the loss or a weight becomes NaN, training stops with the state of the last good epoch.
 
+    In the `fit` of a subclassed model it works on the model in it that is trained, as `ISSPruning` does.
+
     Epoch logs gain `gp_connections` (fraction alive), `gp_macs` (multiply-adds per time step, those of dormant
     connections left out) and `gp_round` (rounds begun).
 
