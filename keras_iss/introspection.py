@@ -19,9 +19,9 @@ def learner(model: Any) -> Any:
     Functional model in it that holds all that is trained, such as a `keras.distillation.Distiller`'s student.
 
     Whatever the code around that model does, it sees only what the model puts out, and those units stay. Where there is
-    no such model, the one given.
+    no such model, or a layer beside it may still get weights, the one given.
     """
-    if is_graph(model) or not isinstance(model, keras.Model):
+    if is_graph(model) or not isinstance(model, keras.Model) or not all(part.built for part in model.layers):
         return model
     trained = {id(v) for v in model.trainable_variables}
     graphs = (layer for layer in model.layers if is_graph(layer))

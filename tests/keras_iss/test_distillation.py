@@ -82,16 +82,21 @@ class Around(keras.Model):
         return outputs if self.head is None else self.head(outputs)
 
 
-def test_the_model_inside_a_subclassed_one_is_pruned():
+@pytest.mark.parametrize("head", [None, keras.layers.Dropout(0.1)])
+def test_the_model_inside_a_subclassed_one_is_pruned(head):
     inner, x, y = task()
-    fit(compiled(Around(inner)), x, y, ISSPruning(target=0.5, metric="units"))
+    model = compiled(Around(inner, head))
+    model(x[:1])
+    fit(model, x, y, ISSPruning(target=0.5, metric="units"))
     assert sum(keras_iss.trace(inner).removable(name).sum() for name in ("first", "second")) == 14
 
 
-def test_a_subclassed_model_with_weights_of_its_own_is_refused():
+@pytest.mark.parametrize("built", [True, False])
+def test_a_subclassed_model_with_weights_of_its_own_is_refused(built):
     inner, x, y = task()
     model = compiled(Around(inner, keras.layers.Dense(3)))
-    model(x[:1])
+    if built:
+        model(x[:1])
     with pytest.raises(keras_iss.TraceError, match="is subclassed .*Rebuild it"):
         fit(model, x, y, ISSPruning(target=0.5, metric="units"))
 
