@@ -11,7 +11,7 @@ from keras_iss.structures import Resize, Role
 from keras_iss.units import Book, Draft, Placement, Signal
 
 if TYPE_CHECKING:
-    from keras_iss.tracing import Walker
+    from keras_iss.walking import Walker
 
 
 class Call:
