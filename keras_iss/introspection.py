@@ -28,6 +28,24 @@ def learner(model: Any) -> Any:
     return next((g for g in graphs if trained and {id(v) for v in g.trainable_variables} == trained), model)
 
 
+def layers_in(layer: Any) -> list[Any]:
+    """The layer itself and all layers in it, however deep and in whatever attribute, each once."""
+    found: dict[int, Any] = {}
+    waiting = [layer]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in found:
+            continue
+        found[id(part)] = part
+        for held in vars(part).values():
+            if isinstance(held, dict):
+                held = held.values()
+            elif not isinstance(held, (list, tuple)):
+                held = [held]
+            waiting += [inner for inner in held if isinstance(inner, keras.Layer)]
+    return list(found.values())
+
+
 def variables_of(layer: Any) -> list[Any]:
     """A layer's or model's variables and then, in a fixed order, the states of stateful layers: Keras leaves them out."""
     return [*layer.variables, *_states(layer)]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_iss.introspection import is_graph, variables_of
+from keras_iss.introspection import is_graph, layers_in, variables_of
 from keras_iss.registry import becomes
 from keras_iss.structures import WeightSlice, take, to_numpy
 from keras_iss.tracing import Trace
@@ -36,8 +36,12 @@ def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
     cuts = _cuts(trace, removed)
     parts = {id(part): part for part in _parts(model)}
     for part in (part for part in parts.values() if not is_graph(part)):
-        for old, new in zip(variables_of(part), variables_of(clones[id(part)]), strict=True):
+        clone = clones[id(part)]
+        for old, new in zip(variables_of(part), variables_of(clone), strict=True):
             new.assign(take(to_numpy(old), cuts.get(id(old), ())))
+        for layer in layers_in(clone):
+            if hasattr(layer, "finalize_state"):  # an adapted Normalization reckons with copies of its weights
+                layer.finalize_state()
     _freeze_alike([(model, small), *((part, clones[identity]) for identity, part in parts.items())])
     if model.compiled:
         _compile_like(small, model, cuts)
@@ -72,6 +76,8 @@ class _Cloner:
             return _clone_graph(layer, self, self._fields_of(layer))
         if not isinstance(layer, keras.layers.Layer):
             return layer  # a keras.ops operation has neither weights nor state
+        if hasattr(layer, "adapt") and not layer.variables:
+            return layer  # a vocabulary that was learned isn't in the config, and no unit is in it
         config, fields = _without_build(layer.get_config()), self._fields_of(layer)
         for field, value in fields.items():
             _set_field(config, field, value)

@@ -212,6 +212,8 @@ def random_inputs(found: Trace, *, batch: int = 2, length: int = 32, seed: int =
         shape = [d if d is not None else (batch if i == 0 else length) for i, d in enumerate(spec.shape)]
         if spec.dtype == "bool":
             arrays.append(np.ones(shape, bool))
+        elif spec.dtype == "string":
+            arrays.append(generator.choice(list("abcdefgh"), shape).astype(object))
         elif "int" in spec.dtype or spec.vocabulary:
             arrays.append(generator.integers(0, spec.vocabulary or 2, shape).astype(spec.dtype))
         else:

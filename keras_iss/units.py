@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_iss.structures import Resize, Role, Structure, WeightSlice
@@ -228,7 +229,7 @@ class Book:
     ) -> None:
         """Lays a signal's units along one axis of a weight, joining them with those that lie there already."""
         key = self.key(variable)
-        if key is None:
+        if key is None or not keras.backend.is_float_dtype(variable.dtype):
             self.pin([signal], "a weight that reads it is quantized, adapted (LoRA) or not the model's own")
             return
         self.owners.setdefault(key, {})[owner] = None

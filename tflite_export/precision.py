@@ -31,6 +31,9 @@ def as_float32(functional: keras.Model) -> keras.Model:
             f"float32 ({line}); register its custom layers with keras.saving.register_keras_serializable."
         ) from error
     copy.set_weights(functional.get_weights())
+    for layer in inner_layers(copy):
+        if hasattr(layer, "finalize_state"):  # an adapted Normalization reckons with copies of its weights
+            layer.finalize_state()
     return copy
 
 

@@ -81,6 +81,20 @@ def flex_model():
     return keras.Model(x, layers.LSTM(3)(layers.Lambda(lambda h: keras.ops.erfinv(h / 9), name="odd")(x)))
 
 
+def quantized_model():
+    model = small_model()
+    model.layers[-1].quantize("int8")
+    return model
+
+
+def model_of_words():
+    words = layers.TextVectorization(output_sequence_length=5)
+    words.adapt(["one two"])
+    return keras.Sequential(
+        [keras.Input((1,), dtype="string"), words, layers.Embedding(9, 3), layers.LSTM(3)]
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
@@ -108,6 +122,8 @@ def flex_model():
         (lambda: "model.keras", {}, "Expected a Keras model.*str"),
         (nan_model, {}, "NaN"),
         (flex_model, {}, "Erfinv.*odd"),
+        (quantized_model, {}, "'word' .Dense. was quantized by Keras .int8..*dynamic_int8"),
+        (model_of_words, {}, "'text_vectorization.*' .TextVectorization. looks its input up in a table"),
     ],
 )
 def test_what_cannot_be_exported_gets_one_sentence_and_leaves_no_file(model, options, words, tmp_path):

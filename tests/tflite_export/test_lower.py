@@ -182,6 +182,19 @@ def test_mixed_precision_model_is_exported_in_float32(tmp_path):
     assert "float32" in str(result)
 
 
+def test_what_a_mixed_precision_model_adapted_to_stays(tmp_path):
+    x = (3 * np.random.default_rng(0).normal(size=(1, 5, FEATURES)) + 2).astype("float32")
+    normal = layers.Normalization(dtype="mixed_float16")
+    normal.adapt(np.concatenate([x, x + 1]))
+    model = randomize(open_stack(normal, layers.LSTM(5, dtype="mixed_float16")))
+    normal.finalize_state()  # it reckons with what `randomize` has put there
+    tflite_export.export(model, tmp_path / "model.tflite", time_steps=5)
+    run = Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
+    ((name, _),) = run.get_input_details().items()
+    (output,) = run(**{name: x}).values()
+    np.testing.assert_allclose(output, keras.ops.convert_to_numpy(model(x)), atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("stack", "options", "words"),
     [

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..errors import ExportError
 from ..files import working_folder
 from ..quantize import Recipe, recipe
-from ..signature import input_names, output_names
+from ..signature import inner_layers, input_names, output_names
 from ..stream_plan import StreamPlan, plan_stream
 from .form import Form
 from .fused import without_clip
@@ -36,6 +36,7 @@ def build(
     steps_per_turn: int | None = None,
 ) -> bytes:
     """Lower the model and convert it, with named inputs and outputs and built-in operators only."""
+    _refuse_tables(functional)
     module, chosen = tf.Module(), recipe(quantize)
     form = Form(kind=lowering, steps=steps_per_turn, weight_bytes=chosen.weight_bytes)
     if streaming:
@@ -157,6 +158,12 @@ def _explained(error: Exception, functional: keras.Model, time_steps: int | None
             f"The conversion writes to the temporary folder {tempfile.gettempdir()!r}, which takes no more ({full}); free "
             "space there, or set TMPDIR to another folder."
         )
+    for layer in inner_layers(functional):
+        if layer.quantization_mode:
+            return ExportError(
+                f"Layer {layer.name!r} ({type(layer).__name__}) was quantized by Keras ({layer.quantization_mode}) in a "
+                'form that LiteRT doesn\'t know; export the model as it was before, with quantize="dynamic_int8" or "int8".'
+            )
     operators = sorted(set(re.findall(r"\b(?:tf\.|Flex)([A-Z]\w+)", text)))
     if not operators:
         line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
@@ -172,3 +179,12 @@ def _explained(error: Exception, functional: keras.Model, time_steps: int | None
         f"Model {functional.name!r} needs the TensorFlow operator {', '.join(operators)}{where} in a form that LiteRT "
         f"has no built-in operator for; {mend}."
     )
+
+
+def _refuse_tables(functional: keras.Model) -> None:
+    for layer in inner_layers(functional):
+        if hasattr(layer, "get_vocabulary"):
+            raise ExportError(
+                f"Layer {layer.name!r} ({type(layer).__name__}) looks its input up in a table, for which LiteRT has no "
+                "built-in operator; export the model that begins behind it, and look up in the app."
+            )
