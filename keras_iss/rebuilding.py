@@ -40,7 +40,9 @@ def rebuild(model: keras.Model, trace: Trace, removed: Removed) -> keras.Model:
         for old, new in zip(variables_of(part), variables_of(clone), strict=True):
             new.assign(take(to_numpy(old), cuts.get(id(old), ())))
         for layer in layers_in(clone):
-            if hasattr(layer, "finalize_state"):  # an adapted Normalization reckons with copies of its weights
+            if hasattr(
+                layer, "finalize_state"
+            ):  # an adapted Normalization reckons with copies of its weights
                 layer.finalize_state()
     _freeze_alike([(model, small), *((part, clones[identity]) for identity, part in parts.items())])
     if model.compiled:

@@ -84,7 +84,9 @@ CASES = {
     ),
     "StringLookup": (lambda: looked_up(layers.StringLookup, (5,), "string", ["a", "b", "c"]), WORDS),
     "TextVectorization": (
-        lambda: looked_up(layers.TextVectorization, (1,), "string", ["a b c", "b c"], output_sequence_length=4),
+        lambda: looked_up(
+            layers.TextVectorization, (1,), "string", ["a b c", "b c"], output_sequence_length=4
+        ),
         np.array([["b c a"], ["c c d"]], object),
     ),
 }
