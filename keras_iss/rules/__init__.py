@@ -1,5 +1,25 @@
 """The built-in rules: how each Keras layer makes units and passes them on. Importing this package registers them."""
 
-from keras_iss.rules import attention, axes, feedforward, hlstm, merging, normalization, recurrent, reshaping
+from keras_iss.rules import (
+    attention,
+    axes,
+    elementwise,
+    feedforward,
+    hlstm,
+    merging,
+    normalization,
+    recurrent,
+    reshaping,
+)
 
-__all__ = ["attention", "axes", "feedforward", "hlstm", "merging", "normalization", "recurrent", "reshaping"]
+__all__ = [
+    "attention",
+    "axes",
+    "elementwise",
+    "feedforward",
+    "hlstm",
+    "merging",
+    "normalization",
+    "recurrent",
+    "reshaping",
+]

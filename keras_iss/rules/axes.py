@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from keras import layers
@@ -13,6 +14,7 @@ from keras_iss.rules.merging import united
 from keras_iss.units import Signal, from_end
 
 _MOVES_THE_BATCH = "moves the batch"
+_BY_INDEX = "takes some of its units out by index"
 
 
 def _rank(call: Call) -> int:
@@ -64,9 +66,8 @@ def _get_item(call: Call) -> Signal | None:
     """x[:, -1], x[:, None], x[..., ::-1, :]: anything that leaves the units' axis whole."""
     signal, key = call.inputs[0], call.argument(1, "key")
     keys = list(key) if isinstance(key, tuple) else [key]
-    reason = "takes some of its units out by index"
     if not all(k is None or k is Ellipsis or isinstance(k, (int, slice)) for k in keys):
-        call.pins([signal], f"{call.name} {reason}")
+        call.pins([signal], f"{call.name} {_BY_INDEX}")
         return None
     if Ellipsis not in keys:
         keys.append(Ellipsis)
@@ -81,7 +82,7 @@ def _get_item(call: Call) -> Signal | None:
         if k is not None and k != slice(None):
             cut.add(axis)
     if any(p.axis in cut for p in signal.placements):
-        call.pins([signal], f"{call.name} {reason}")
+        call.pins([signal], f"{call.name} {_BY_INDEX}")
         return None
     return _rearranged(call, signal, sources, _MOVES_THE_BATCH)
 
@@ -113,6 +114,52 @@ def _along(call: Call) -> Signal | None:
     return signal.passed()
 
 
+def _taken(call: Call) -> Signal | None:
+    """Steps by number: `ops.take(x, indices, axis=1)`."""
+    signal, indices = call.argument(0, "x"), call.argument(1, "indices")
+    count = len(indices.shape) if hasattr(indices, "shape") else np.ndim(indices)
+    if not _takes_steps(call, signal, indices):
+        return None
+    (axis,) = from_end(call.layer.axis, len(signal.shape))
+    sources: list[int | None] = list(range(-len(signal.shape), 0))
+    sources[axis + len(sources) : axis + len(sources) + 1] = [None] * count
+    return _rearranged(call, signal, sources, _MOVES_THE_BATCH)
+
+
+def _taken_along(call: Call) -> Signal | None:
+    """`ops.take_along_axis(x, indices, axis=1)` with the same index for all units: the last step that counts."""
+    signal, indices = call.argument(0, "x"), call.argument(1, "indices")
+    if not _takes_steps(call, signal, indices):
+        return None
+    if any(indices.shape[p.axis] != 1 for p in signal.placements):
+        call.pins([signal], f"{call.name} {_BY_INDEX}")
+        return None
+    return signal.passed()
+
+
+def _takes_steps(call: Call, signal: Any, indices: Any) -> bool:
+    """Whether the axis along which something is taken isn't that of units, and no units say what; else they're pinned."""
+    if isinstance(indices, Signal):
+        call.pins([indices], f"{call.name} takes something by it")
+    if not isinstance(signal, Signal):
+        return False
+    axes = {-len(signal.shape), *(p.axis for p in signal.placements)}
+    if call.layer.axis is None or axes & set(from_end(call.layer.axis, len(signal.shape))):
+        call.pins([signal], f"{call.name} {_BY_INDEX}")
+        return False
+    return True
+
+
+def _padded(call: Call) -> Signal | None:
+    signal = call.inputs[0]
+    widths = call.layer.pad_width
+    widths = widths * len(signal.shape) if len(widths) == 1 else widths
+    if any(tuple(widths[p.axis]) != (0, 0) for p in signal.placements):
+        call.pins([signal], f"{call.name} works along its units' axis")
+        return None
+    return signal.passed(zero=not call.argument(1, "constant_values"))
+
+
 register(layers.Permute, _permute)
 operations["Transpose"] = _transposed
 operations["Swapaxes"] = _swapped
@@ -121,5 +168,8 @@ operations["ExpandDims"] = _expanded
 operations["Squeeze"] = _squeezed
 operations["GetItem"] = _get_item
 operations["Stack"] = _stacked
-for _name in ("Flip", "Roll", "Cumsum", "Repeat"):
+operations["Take"] = _taken
+operations["TakeAlongAxis"] = _taken_along
+operations["Pad"] = _padded
+for _name in ("Flip", "Roll", "Cumsum", "Repeat", "Diff"):
     operations[_name] = _along

@@ -1,4 +1,4 @@
-"""Layers and operations that put several tensors together, and elementwise ones."""
+"""Layers and operations that put several tensors together, and masks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from typing import Any
 from keras import layers
 
 from keras_iss.calls import Call
-from keras_iss.registry import operations, register, zero_at_zero
+from keras_iss.registry import operations, register
 from keras_iss.units import Placement, Signal, from_end
 
 
-def _merge(call: Call, *, product: bool = False) -> Signal:
-    """Elementwise: unit k of all inputs is one unit; the sum is 0 if all are, the product if one is."""
-    signals = call.inputs
+def _merge(call: Call) -> Signal:
+    return _merged(call, call.inputs, _numbers(call.args))
+
+
+def _product(call: Call) -> Signal:
+    return _merged(call, call.inputs, _numbers(call.args), product=True)
+
+
+def _merged(call: Call, signals: Sequence[Signal], numbers: int, *, product: bool = False) -> Signal:
+    """Elementwise: unit k of all signals is one unit; the sum is 0 if all are, the product if one is.
+
+    Args:
+        numbers: How many numbers other than 0 are merged with them.
+    """
     if len({len(s.shape) for s in signals}) > 1:
         call.pins(signals, f"{call.name} merges tensors of different rank")
         return Signal(signals[0].shape)
@@ -24,7 +35,7 @@ def _merge(call: Call, *, product: bool = False) -> Signal:
         return wide[0].passed(zero=False)
     narrow = [s for s in signals if s not in wide]
     call.pins(narrow, f"{call.name} spreads it over all units of something else")
-    others = len(narrow) + _numbers(call)
+    others = len(narrow) + numbers
     return united(wide, any if product else lambda zeros: all(zeros) and not others)
 
 
@@ -34,14 +45,10 @@ def united(signals: Sequence[Signal], zero: Callable[[Iterable[bool]], bool]) ->
     return signals[0].with_zeros([zero(unit) for unit in flags])
 
 
-def _numbers(call: Call) -> int:
+def _numbers(arguments: Sequence[Any]) -> int:
     """Numbers among the arguments of `x + 1` that aren't 0."""
-    others = (a for a in call.args if not isinstance(a, (Signal, list, tuple)) and a is not None)
+    others = (a for a in arguments if not isinstance(a, (Signal, list, tuple)) and a is not None)
     return sum(not (isinstance(a, (int, float)) and a == 0) for a in others)
-
-
-def _product(call: Call) -> Signal:
-    return _merge(call, product=True)
 
 
 def _scaled(call: Call) -> Signal | None:
@@ -54,10 +61,27 @@ def _scaled(call: Call) -> Signal | None:
 
 def _operator(call: Call, rule: Any) -> Signal | None:
     """`x + y` and the like: arrays among the arguments have a width of their own, so they pin."""
-    if any(getattr(a, "shape", ()) not in ((), (1,)) for a in call.args if not isinstance(a, Signal)):
+    if _arrays(call.args):
         call.pins(call.inputs, f"{call.name} merges it with an array that can't shrink along with it")
         return None
     return rule(call)
+
+
+def _arrays(arguments: Sequence[Any]) -> bool:
+    return any(getattr(a, "shape", ()) not in ((), (1,)) for a in arguments if not isinstance(a, Signal))
+
+
+def _chosen(call: Call) -> Signal | None:
+    """`ops.where(mask, x, y)`: a mask of one value for all units chooses between what unit k of both is."""
+    mask, *branches = (call.argument(i, name) for i, name in enumerate(("condition", "x1", "x2")))
+    signals = [x for x in branches if isinstance(x, Signal)]
+    axes = {p.axis for s in signals for p in s.placements}
+    same = isinstance(mask, Signal) and all(len(mask.shape) == len(s.shape) for s in signals)
+    if not same or any(mask.shape[axis] != 1 for axis in axes) or _arrays(branches):
+        call.pins(call.inputs, f"{call.name} chooses by something that can't shrink along with it")
+        return None
+    call.pins([mask], f"{call.name} chooses by it")
+    return _merged(call, signals, _numbers(branches)) if signals else None
 
 
 def _concatenate(call: Call) -> Signal:
@@ -88,47 +112,6 @@ def _beside(call: Call, signals: Sequence[Signal]) -> Signal:
     return Signal((*signals[0].shape[:-1], offset), placements)
 
 
-def _activation(call: Call) -> Signal | None:
-    zero = zero_at_zero(call.layer.activation)
-    if zero is None:
-        call.pins(call.inputs, f"the activation of {call.name} is not known to treat each unit alone")
-        return None
-    return call.inputs[0].passed(zero=zero)
-
-
-def _relu(call: Call) -> Signal:
-    layer = call.layer
-    return call.inputs[0].passed(zero=not (layer.threshold > 0 and layer.negative_slope))
-
-
-def _prelu(call: Call) -> Signal:
-    signal = call.inputs[0]
-    if all(p.axis == -1 for p in signal.placements):
-        if call.layer.alpha.shape[-1] == signal.shape[-1]:  # not shared over the units
-            call.carries(signal, call.layer.alpha)
-    else:
-        call.pins(
-            [signal], f"{call.name} has a slope for each of its units on another axis than the features"
-        )
-    return signal.passed()
-
-
-def _softmax(call: Call) -> Signal | None:
-    signal = call.inputs[0]
-    if {p.axis for p in signal.placements} & set(from_end(call.layer.axis, len(signal.shape))):
-        call.pins([signal], f"{call.name} is a softmax over its units")
-        return None
-    return signal.passed(zero=False)
-
-
-def _same(call: Call) -> Signal:
-    return call.inputs[0].passed()
-
-
-def _not_zero(call: Call) -> Signal:
-    return call.inputs[0].passed(zero=False)
-
-
 def _masking(call: Call) -> Signal:
     """Sets whole steps to 0; the mask itself is made by operations of its own."""
     signal = call.inputs[0]
@@ -155,42 +138,16 @@ def _any(call: Call) -> None:
         call.pins([signal], f"{call.name} looks at each of its units alone")
 
 
-for _class in (
-    layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D, layers.GaussianNoise,
-    layers.GaussianDropout, layers.AlphaDropout, layers.ActivityRegularization, layers.Identity, layers.ELU,
-    layers.LeakyReLU,
-):  # fmt: skip
-    register(_class, _same)
 for _class in (layers.Add, layers.Average, layers.Subtract, layers.Maximum, layers.Minimum):
     register(_class, _merge)
 register(layers.Multiply, _product)
 register(layers.Concatenate, _concatenate)
-register(layers.Activation, _activation)
-register(layers.ReLU, _relu)
-register(layers.PReLU, _prelu)
-register(layers.Softmax, _softmax)
 register(layers.Masking, _masking)
 for _name in ("Add", "Subtract", "Maximum", "Minimum"):
     operations[_name] = lambda call: _operator(call, _merge)
 operations["Multiply"] = lambda call: _operator(call, _product)
 operations["Divide"] = operations["TrueDivide"] = _scaled
+operations["Where"] = _chosen
 operations["Concatenate"] = _concatenate
 operations["NotEqual"] = _not_equal
 operations["Any"] = _any
-operations["Softmax"] = _softmax
-for _name in (
-    "Relu",
-    "Relu6",
-    "Tanh",
-    "Silu",
-    "Negative",
-    "Absolute",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "Gelu",
-    "Square",
-):
-    operations[_name] = _same
-for _name in ("Sigmoid", "Softplus", "Exp", "HardSigmoid"):
-    operations[_name] = _not_zero

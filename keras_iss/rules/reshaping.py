@@ -111,6 +111,17 @@ def _reduced(call: Call) -> Signal | None:
     return signal.passed()
 
 
+def _reduced_to_other(call: Call) -> Signal | None:
+    """`ops.logsumexp(x, axis=1)`: of zeros it's the logarithm of their number."""
+    reduced = _reduced(call)
+    return reduced and reduced.passed(zero=False)
+
+
+def _deviation(call: Call) -> None:
+    reason = "isn't smooth where a unit is 0 at every step; take ops.sqrt(ops.var(...) + 1e-5)"
+    call.pins(call.inputs, f"{call.name} {reason}")
+
+
 register(layers.Flatten, _reshaped)
 register(layers.Reshape, _reshaped)
 for _class in (
@@ -118,5 +129,7 @@ for _class in (
     layers.MaxPooling1D, layers.UpSampling1D, layers.ZeroPadding1D, layers.Cropping1D,
 ):  # fmt: skip
     register(_class, _over_time)
-for _name in ("Sum", "Mean", "Max", "Min"):
+for _name in ("Sum", "Mean", "Max", "Min", "Amax", "Amin", "Prod", "Var"):
     operations[_name] = _reduced
+operations["Logsumexp"] = _reduced_to_other
+operations["Std"] = _deviation

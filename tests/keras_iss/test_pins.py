@@ -213,3 +213,27 @@ def test_a_mask_that_compares_units_with_another_value_than_0():
     inputs = inputs_for(model)
     small = cut_by_hand(model, build(UNITS - 1))
     assert np.max(np.abs(outputs_of(model, inputs)[0] - outputs_of(small, inputs)[0])) > 1e-3
+
+
+ROOTS = {
+    "std": (lambda y: ops.std(y, axis=1), False),
+    "square root": (lambda y: ops.sqrt(ops.var(y, axis=1)), False),
+    "power below 1": (lambda y: ops.abs(y[:, -1]) ** 0.5, False),
+    "logarithm": (lambda y: ops.log(ops.max(y, axis=1)), False),
+    "square root of something more": (lambda y: ops.sqrt(ops.var(y, axis=1) + 1e-5), True),
+    "square": (lambda y: ops.var(y, axis=1) ** 2, True),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_a_root_of_units_that_are_0_would_have_ended_training(name):
+    root, finite = ROOTS[name]
+    x = keras.Input((STEPS, FEATURES))
+    model = keras.Model(x, layers.Dense(2)(root(lstm(UNITS)(x))))
+    assert ("lstm" in keras_iss.trace(model).pinned) != finite
+    randomise(model)
+    silence(model)
+    model.compile("sgd", "mse")
+    model.train_on_batch(inputs_for(model), np.ones((BATCH, 2), "float32"))
+    weights = np.concatenate([ops.convert_to_numpy(w).ravel() for w in model.get_layer("lstm").weights])
+    assert np.isfinite(weights).all() == finite

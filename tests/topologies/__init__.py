@@ -1,6 +1,16 @@
 """The zoo of topologies that several test files share; importing this package fills it."""
 
-from tests.topologies import axes, bidirectional, graphs, hlstm, merging, moving, readers, recurrent
+from tests.topologies import (
+    axes,
+    bidirectional,
+    elementwise,
+    graphs,
+    hlstm,
+    merging,
+    moving,
+    readers,
+    recurrent,
+)
 from tests.topologies.moving import Mean
 from tests.topologies.zoo import (
     BATCH,
@@ -23,6 +33,7 @@ __all__ = [
     "Mean",
     "axes",
     "bidirectional",
+    "elementwise",
     "graphs",
     "hlstm",
     "inputs_for",
