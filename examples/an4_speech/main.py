@@ -21,7 +21,7 @@ from runs import collect, keep_times, versions, write_json
 from an4_speech import data, decode, features, measure
 from an4_speech import model as networks
 from an4_speech.batches import Batches, Normalizer
-from an4_speech.plans import MODELS, TAUGHT, Plan, PlanError, pick
+from an4_speech.plans import MODELS, Plan, pick
 from an4_speech.train import compile_model, train
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = arguments(argv)
     try:
         run(asked)
-    except (data.ArchiveError, PlanError) as error:
+    except data.ArchiveError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -90,9 +90,8 @@ def one(
     )
     heard = Batches(test, recipe.batch_size, normalize, multiple=recipe.multiple)
     model = networks.build(plan.network)
-    learning = with_teacher(model, plan.teacher, asked) if plan.teacher else model
-    compile_model(learning, recipe, len(batches))
-    curve = train(learning, batches, recipe, stem, heard=heard, callbacks=plan.callbacks())
+    compile_model(model, recipe, len(batches))
+    curve = train(model, batches, recipe, stem, heard=heard, callbacks=plan.callbacks())
     small = plan.strip(model)
     small.save(stem.with_name(stem.name + ".keras"))
     tested = {
@@ -110,21 +109,12 @@ def one(
             "network": dataclasses.asdict(plan.network),
             "recipe": dataclasses.asdict(recipe),
             "pruning": plan.pruning,
-            "teacher": plan.teacher and {"model": plan.teacher, "share": TAUGHT},
             "test": tested,
             "sizes": measure.sizes(small),
             "files": measure.export(small, stem, plan.quantize, not plan.network.bidirectional),
             "curve": curve,
         },
     )
-
-
-def with_teacher(model: keras.Model, name: str, asked: argparse.Namespace) -> keras.Model:
-    """What trains the model with another one of the output folder as its teacher."""
-    path = asked.output / f"{name}-seed{asked.seed}.keras"
-    if not path.is_file():
-        raise PlanError(f"{path} isn't there, the model to learn from. Train it first: --models {name}")
-    return networks.taught(model, keras.saving.load_model(path, compile=False), TAUGHT)
 
 
 def command(name: str, asked: argparse.Namespace) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import keras
-from keras import layers, ops
+from keras import layers
 
 import keras_iss
 from an4_speech.batches import STACKED
@@ -59,21 +59,6 @@ def build(network: Network) -> keras.Model:
         x = _recurrent(network, n)(x)
     x = layers.Dropout(network.dropout, name="dropout_out")(x)
     return keras.Model(inputs, layers.Dense(len(ALPHABET), name="characters")(x), name="an4")
-
-
-class PerUtterance(keras.losses.KLDivergence):
-    """The Kullback-Leibler divergence summed over the steps of an utterance, as CTC is."""
-
-    def call(self, y_true, y_pred):
-        return ops.sum(super().call(y_true, y_pred), axis=-1)
-
-
-def taught(student: keras.Model, teacher: keras.Model, share: float) -> keras.distillation.Distiller:
-    """A model that trains `student`; `share` of its loss is the divergence from `teacher`'s characters at every step."""
-    loss = keras.distillation.LogitsDistillation(1.0, PerUtterance())
-    model = keras.distillation.Distiller(teacher, student, loss, student_loss_weight=1 - share)
-    model.build(student.input_shape)
-    return model
 
 
 def recurrent_name(network: Network, n: int) -> str:

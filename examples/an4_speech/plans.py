@@ -12,17 +12,11 @@ import keras_iss
 from an4_speech.model import Network, recurrent_name
 from an4_speech.train import Recipe
 
-MODELS = ("baseline", "hlstm", "gp", "iss", "gp_taught", "iss_taught", "streaming")
-TEACHER = "baseline"
-TAUGHT = 0.5  # share of the loss that comes from the teacher
+MODELS = ("baseline", "hlstm", "gp", "iss", "streaming")
 
 SMALL = Network()
 ALIVE = 0.139  # share of an H-LSTM's recurrent connections that is left: a tenth of the baseline's weights
 LARGE = Network(filters=512, units=800, layers=4)
-
-
-class PlanError(ValueError):
-    """The model that a plan depends on isn't there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +27,12 @@ class Plan:
         network, recipe: See there.
         pruning: Arguments of the pruning callback, and which one: {"callback": "GrowAndPrune", ...}; {}: none.
         quantize: Kinds of files to export.
-        teacher: The model, of the same seed, that this one learns from, too; None: it learns from the texts alone.
     """
 
     network: Network
     recipe: Recipe
     pruning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     quantize: tuple[str | None, ...] = (None, "dynamic_int8")
-    teacher: str | None = None
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The pruning callback."""
@@ -70,9 +62,6 @@ def pick(name: str, *, small: bool, epochs: int | None = None, finished: Sequenc
     h_lstm = dataclasses.replace(network, recurrent="hlstm", gate_units=(network.units // 2,))
     if name == "hlstm":
         return Plan(h_lstm, recipe)
-    if name.endswith("_taught"):
-        alone = pick(name.removesuffix("_taught"), small=small, epochs=epochs, finished=finished)
-        return dataclasses.replace(alone, teacher=TEACHER)
     if name == "gp":
         # Without weight decay, what a kernel happened to start with would still count as its size when it is pruned.
         sparse, recipe = _for_few_weights(h_lstm, dataclasses.replace(recipe, weight_decay=0.1))

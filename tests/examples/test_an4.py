@@ -240,44 +240,21 @@ def test_a_resumed_training_is_the_uninterrupted_one(tones, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def log_p(network, x):
-    return keras.ops.convert_to_numpy(keras.ops.log_softmax(network(x, training=False)))
-
-
-def test_a_model_learns_from_texts_and_from_its_teacher_step_by_step(tones):
-    still = dataclasses.replace(TINY, dropout=0.0)  # so that a step's loss can be foretold
-    student, teacher = model.build(dataclasses.replace(still, units=6)), model.build(still)
-    for network in (student, teacher):
-        norm = network.get_layer("front_norm")
-        norm.trainable = False  # with the statistics it has, also in training
-    for variable in teacher.trainable_variables:  # not nearly the same as the student
-        variable.assign(3 * variable)
-    x, y = Batches(tones[0], 4, Normalizer(), Augmentation(), multiple=64)[0]
-    told, heard = log_p(teacher, x), log_p(student, x)
-    assert told.shape == (4, x.shape[1], len(decode.ALPHABET))
-    divergence = (np.exp(told) * (told - heard)).sum((1, 2)).mean()  # of an utterance
-    text = float(keras.losses.CTC()(y, student(x, training=False)))
-    assert divergence > 1
-    before = [w.copy() for w in teacher.get_weights()]
-    taught = model.taught(student, teacher, 0.25)
-    train.compile_model(taught, train.Recipe(), 10)
-    found = taught.train_on_batch(x, y, return_dict=True)
-    assert found["student_loss"] == pytest.approx(text, rel=1e-5)
-    assert found["distillation_loss"] == pytest.approx(divergence, rel=1e-4)
-    assert found["loss"] == pytest.approx(0.75 * text + 0.25 * divergence, rel=1e-4)
-    for a, b in zip(before, teacher.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert not np.allclose(log_p(student, x), heard)
-
-
 def test_the_whole_run_writes_a_result_and_goes_on_where_it_ended(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plans, "SMALL", TINY)
     monkeypatch.setattr(features, "SPEEDS", (100,))
     path = archive(tmp_path / data.NAMES[0])
-    asked = ["--small", "--data", str(path), "--output", str(tmp_path / "out"), "--epochs", "3", "--models"]
-    assert main.main([*asked, "gp_taught"]) == 2
-    assert "baseline-seed0.keras isn't there, the model to learn from" in capsys.readouterr().err
-    asked.append("baseline")
+    asked = [
+        "--small",
+        "--data",
+        str(path),
+        "--output",
+        str(tmp_path / "out"),
+        "--models",
+        "baseline",
+        "--epochs",
+        "3",
+    ]
     assert main.main(asked) == 0
     (result,) = collect(tmp_path / "out")
     assert result["tested_on"] == "AN4's test set"
@@ -294,20 +271,3 @@ def test_the_whole_run_writes_a_result_and_goes_on_where_it_ended(tmp_path, monk
     shown = capsys.readouterr().out
     assert "is there already" in shown
     assert f"| baseline | 0 | {lstm:,} / {lstm:,} |" in shown
-    assert main.main([*asked[:-1], "gp_taught"]) == 0
-    assert "| gp_taught | 0 |" in capsys.readouterr().out
-    _, learned = collect(tmp_path / "out")
-    assert learned["teacher"] == {"model": "baseline", "share": plans.TAUGHT}
-    assert learned["sizes"]["recurrent_nonzero"] < lstm / 4
-    assert set(learned["curve"][0]) >= {"student_loss", "distillation_loss"}
-
-
-@pytest.mark.parametrize("name", ["gp", "iss"])
-def test_a_taught_model_differs_by_its_teacher_alone(name):
-    finished = [
-        {"model": "baseline", "sizes": {"parameters": 1000, "recurrent_parameters": 800}},
-        {"model": "gp", "sizes": {"recurrent_nonzero": 80}},
-    ]
-    alone, taught = (plans.pick(n, small=True, finished=finished) for n in (name, f"{name}_taught"))
-    assert (alone.teacher, taught.teacher) == (None, "baseline")
-    assert dataclasses.replace(taught, teacher=None) == alone
