@@ -108,7 +108,7 @@ def _reduced(call: Call) -> Signal | None:
     if over_units or any(p.axis != -1 for p in signal.placements):
         call.pins([signal], f"{call.name} puts its units together")
         return None
-    return signal.passed()
+    return signal.passed(zero=not getattr(call.layer, "initial", None))  # of `max` and `min`
 
 
 def _reduced_to_other(call: Call) -> Signal | None:

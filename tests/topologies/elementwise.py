@@ -13,18 +13,17 @@ def lstms(names: str, x, units: int = 4):
     return [layers.LSTM(units, return_sequences=True, name=name)(x) for name in names]
 
 
-@topology(
-    {"a": Units(4), "b": Units(4, silent=False), "c": Units(4, silent=False), "d": Units(4), "e": Units(4)}
-)
+@topology(dict.fromkeys("ade", Units(4)) | dict.fromkeys("bcf", Units(4, silent=False)))
 def statistics_over_time():
     x = sequence(steps=STEPS)
-    a, b, c, d, e = lstms("abcde", x)
+    a, b, c, d, e, f = lstms("abcdef", x)
     parts = [
         ops.var(a, axis=1),
         ops.sqrt(ops.var(b, axis=[1], keepdims=True) + 1e-3)[:, 0],
         ops.logsumexp(c, axis=1),
         ops.prod(d, axis=-2),
         ops.amax(e, axis=1) - ops.amin(e, axis=1),
+        ops.max(f, axis=1, initial=0.1),
     ]
     return keras.Model(x, out()(layers.Concatenate()(parts)))
 
@@ -74,9 +73,7 @@ def units_by_number():
     return keras.Model([x, numbers], out()(layers.Concatenate()(parts)))
 
 
-@topology(
-    {"a": Units(4), "b": Units(4, silent=False), "c": Units(4, silent=False), "d": Units(4), "e": Units(4)}
-)
+@topology(dict.fromkeys("ade", Units(4)) | dict.fromkeys("bcf", Units(4, silent=False)))
 def functions_of_each_unit():
     x = sequence(steps=STEPS)
     a, b, c, d, e = lstms("abcde", x)
