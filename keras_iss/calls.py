@@ -161,3 +161,7 @@ class Call:
         """Calls a layer or cell that this one wraps; `field` is where its config lies in this layer's config."""
         name = f"{self.name}/{part}" if part else self.name
         return self._walker.call(layer, args, kwargs, name=name, owner=self._owner, field=self._field + field)
+
+    def walks(self, model: Any) -> list[Any]:
+        """Follows this call's inputs through a model that does what the layer does; returns the signals of its outputs."""
+        return self._walker.walk(model, self.inputs, prefix=f"{self.name}/")

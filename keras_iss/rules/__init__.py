@@ -3,6 +3,7 @@
 from keras_iss.rules import (
     attention,
     axes,
+    code,
     elementwise,
     feedforward,
     hlstm,
@@ -15,6 +16,7 @@ from keras_iss.rules import (
 __all__ = [
     "attention",
     "axes",
+    "code",
     "elementwise",
     "feedforward",
     "hlstm",

@@ -372,21 +372,3 @@ def subclassed_model_inside():
     return chain(
         layers.LSTM(4, return_sequences=True, name="lstm"), Inner(name="inner"), layers.GRU(3, name="gru")
     )
-
-
-def _scaled_sum(y, factor):
-    return factor * ops.sum(y, axis=1)
-
-
-@topology({"lstm": Units(4)}, {"a": "class Lambda", "b": "class Lambda", **OUT}, loadable=False)
-def lambdas():
-    """Keras loads a Lambda only unsafely, and copies none whose function isn't registered."""
-    x = sequence()
-    y = layers.LSTM(4, return_sequences=True, name="lstm")(x)
-    parts = [
-        layers.Lambda(lambda y: ops.max(y, axis=1), output_shape=(3,))(layers.Dense(3, name="a")(y)),
-        layers.Lambda(_scaled_sum, output_shape=lambda s: (s[0], s[2]), arguments={"factor": 0.5})(
-            layers.Dense(2, name="b")(y)
-        ),
-    ]
-    return keras.Model(x, out()(layers.Concatenate()(parts)))

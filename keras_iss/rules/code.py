@@ -1,0 +1,53 @@
+"""Lambda: what its function is made of."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_iss.calls import Call
+from keras_iss.registry import register
+from keras_iss.units import Signal
+
+
+def _lambda(call: Call) -> Any:
+    """Follows the operations of `keras.ops` that the function applies, if it would apply the same to fewer units."""
+    layer = call.layer
+    if not any(signal.placements for signal in call.inputs):
+        return None
+    extra = {"mask", "training"} & set(inspect.signature(layer.function).parameters)
+    if extra or callable(layer.mask):
+        call.pins(call.inputs, f"{call.name} computes with a mask or differently in training")
+        return None
+    if isinstance(layer.get_config().get("output_shape"), (list, tuple)):
+        call.pins(
+            call.inputs, f"{call.name} has a fixed output_shape; without it Keras finds the shape by itself"
+        )
+        return None
+    try:
+        _graph(call, without_widths=True)
+        graph = _graph(call, without_widths=False)
+    except Exception as error:  # whatever a function of the user's says to a tensor without values or widths
+        call.pins(
+            call.inputs,
+            f"{call.name} isn't made of keras.ops alone, or counts units ({type(error).__name__})",
+        )
+        return None
+    found = call.walks(graph)
+    return keras.tree.pack_sequence_as(graph.output, found)
+
+
+def _graph(call: Call, *, without_widths: bool) -> keras.Model:
+    def entry(signal: Signal) -> Any:
+        units = {p.axis + len(signal.shape) for p in signal.placements} if without_widths else ()
+        return keras.Input(batch_shape=[None if i in units else d for i, d in enumerate(signal.shape)])
+
+    inputs = keras.tree.map_structure(lambda x: entry(x) if isinstance(x, Signal) else x, call.args[0])
+    outputs = call.layer.function(inputs, **call.layer.arguments)
+    return keras.Model(keras.tree.flatten(inputs), outputs)
+
+
+register(layers.Lambda, _lambda)
