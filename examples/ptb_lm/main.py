@@ -22,7 +22,7 @@ from runs import collect, keep_times, versions, write_json
 
 import keras_iss
 from ptb_lm import answer, data, measure
-from ptb_lm.model import Network, build, copy_weights, network_of, plain, taught
+from ptb_lm.model import Network, build, copy_weights, network_of, plain
 from ptb_lm.perplexity import Scorer
 from ptb_lm.plans import MODELS, SIZES, Changes, Plan, PlanError, pick
 from ptb_lm.train import compile_model, fit
@@ -30,7 +30,6 @@ from ptb_lm.train import compile_model, fit
 SMOKE = ("iss",)
 SMOKE_FILES = (("10x10", "dynamic_int8"), ("stream", None))
 SMOKE_LINES = 300
-TEACHER = "teacher.keras"  # in a training's folder
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -147,32 +146,11 @@ def learn(
         model = build(network, recipe.batch, recipe.steps, stateful=True)
         if before:
             copy_weights(before, model)
-        trained = with_teacher(model, plan, folder) if plan.pruning and plan.pruning.taught else model
-        compile_model(trained, recipe)
+        compile_model(model, recipe)
         scorer = Scorer(network, corpus.valid, recipe.batch)
-        curve = fit(trained, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))
+        curve = fit(model, corpus.train, scorer, recipe, seed, folder, range(first, recipe.epochs))
         before, first = model, recipe.epochs
     return before, network, curve
-
-
-def with_teacher(model: keras.Model, plan: Plan, folder: Path) -> keras.Model:
-    """What trains the model with the wide one as its teacher."""
-    batch, steps = model.input_shape
-    teacher = build(plan.network, batch, steps, stateful=True)
-    copy_weights(keras.models.load_model(folder / TEACHER, compile=False), teacher)
-    return taught(model, teacher, plan.pruning.taught)
-
-
-class KeepTeacher(keras.callbacks.Callback):
-    """Writes the model as it is when so many epochs are over."""
-
-    def __init__(self, path: Path, epochs: int):
-        super().__init__()
-        self.path, self.epochs = path, epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epochs:
-            save(self.model, self.path)
 
 
 def pruned(plan: Plan, corpus: data.Corpus, seed: int, folder: Path) -> keras.Model:
@@ -183,8 +161,6 @@ def pruned(plan: Plan, corpus: data.Corpus, seed: int, folder: Path) -> keras.Mo
         model = build(network, recipe.batch, recipe.steps, stateful=True)
         compile_model(model, recipe)
         scorer, callbacks = Scorer(network, corpus.valid, recipe.batch), [plan.pruning.callback(model)]
-        if plan.pruning.taught:
-            callbacks.append(KeepTeacher(folder / TEACHER, plan.pruning.untouched))
         fit(model, corpus.train, scorer, recipe, seed, folder, range(plan.pruning.epochs), callbacks)
         print(keras_iss.report(model), flush=True)
         save(keras_iss.strip(plain(model)), stripped)

@@ -93,24 +93,8 @@ class Carrying(keras.Model):
 
     @property
     def non_trainable_variables(self):
-        return [*super().non_trainable_variables, *states(self)]
-
-
-class Taught(keras.distillation.Distiller):
-    """A small model that learns from a large one beside the text. The states of both go on, on every backend."""
-
-    @property
-    def non_trainable_variables(self):
-        return [*super().non_trainable_variables, *states(self)]
-
-
-def taught(student: keras.Model, teacher: keras.Model, share: float) -> Taught:
-    """A model that trains `student`; `share` of its loss is the Kullback-Leibler divergence from `teacher`'s predictions."""
-    # Not by its name, "kl_divergence": Keras 3.15 would then take the logits as they are, without a softmax.
-    loss = keras.distillation.LogitsDistillation(1.0, keras.losses.KLDivergence())
-    model = Taught(teacher, student, loss, student_loss_weight=1 - share, name="ptb_lm_taught")
-    model.build(student.input_shape)
-    return model
+        states = [state for layer in recurrent_layers(self) for state in layer.states or ()]
+        return [*super().non_trainable_variables, *states]
 
 
 def plain(model: keras.Model) -> keras.Model:
@@ -146,19 +130,8 @@ def _rhn(network: Network, n: int, units: int, initializer, stateful: bool) -> k
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
-    """The recurrent layers, in their order, those of models in it among them."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += recurrent_layers(layer)
-        elif isinstance(layer, keras.layers.RNN):
-            found.append(layer)
-    return found
-
-
-def states(model: keras.Model) -> list[keras.Variable]:
-    """What stateful layers carry from batch to batch."""
-    return [state for layer in recurrent_layers(model) for state in layer.states or ()]
+    """The recurrent layers, in their order."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
 
 def network_of(model: keras.Model, network: Network) -> Network:

@@ -12,9 +12,8 @@ import keras_iss
 from ptb_lm.model import Network, build
 from ptb_lm.train import Recipe
 
-MODELS = ("baseline", "wide", "iss", "iss_paper", "direct", "iss_taught", "iss_embedding", "rhn", "rhn_iss")
+MODELS = ("baseline", "wide", "iss", "iss_paper", "direct", "iss_embedding", "rhn", "rhn_iss")
 SIZES = ("small", "medium", "large", "smoke")
-TAUGHT = 0.5  # share of the loss that comes from the teacher
 PAPERS_LAMBDA = 0.00245 / 35  # the paper's is against a loss summed over 35 steps, ours against the mean
 
 
@@ -44,19 +43,12 @@ class Pruning:
         arguments: Of `keras_iss.callbacks.ISSPruning`.
         kinds: Of the structures that may lose units, as `keras_iss.trace` names them.
         then: How the smaller model trains on, stage after stage; (): as the wide one did.
-        taught: Share of the smaller model's loss that comes from the wide model as it was before units went.
     """
 
     epochs: int
     arguments: Mapping[str, Any]
     kinds: tuple[str, ...] = ("hidden",)
     then: tuple[Stage, ...] = ()
-    taught: float = 0.0
-
-    @property
-    def untouched(self) -> int:
-        """Epochs before the first unit goes."""
-        return self.arguments["warmup_epochs"]
 
     def callback(self, model: keras.Model) -> keras.callbacks.Callback:
         """The pruning callback for a model."""
@@ -233,9 +225,8 @@ def pick(
     planned = then[-1].recipe.epochs if then else start.recipe.epochs
     part = (changes.epochs or planned) / planned
     plan, pruning = Plan(network, _shortened(start.recipe, part)), None
-    if model in ("iss", "iss_taught"):
+    if model == "iss":
         pruning = _by_goal(changes.removed or goal.lstm, "recurrent_macs", goal.lstm_epochs * part)
-        pruning = dataclasses.replace(pruning, taught=TAUGHT if model == "iss_taught" else 0.0)
     elif model == "iss_embedding":
         removed = changes.removed or _half_of(_result(finished, "iss", model), plan.network)
         pruning = _by_goal(removed, "parameters", goal.lstm_epochs * part, ("hidden", "embedding"))

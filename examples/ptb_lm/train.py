@@ -96,14 +96,11 @@ class Curve(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.started
         found = {key: float(value) for key, value in (logs or {}).items()}
-        loss = found.pop("loss")
-        text = found.pop("student_loss", loss)  # of a model that is taught
-        found.pop("total_loss", None)  # `loss` again
         row = {
             "epoch": epoch + 1,
             "seconds": round(seconds, 1),
             "rate": float(self.model.optimizer.learning_rate),
-            "train": math.exp(text),
+            "train": math.exp(found.pop("loss")),
             "valid": self.scorer(self.model),
             **found,
         }
@@ -125,7 +122,7 @@ def fit(
     """Trains a compiled stateful model, or goes on where a training in the same folder ended.
 
     Args:
-        model: From `model.build` or `model.taught`, after `compile_model`.
+        model: From `model.build`, after `compile_model`.
         ids: The training text.
         scorer: Of the validation text.
         recipe, seed: The same as before when a training is resumed.

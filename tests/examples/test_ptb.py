@@ -25,12 +25,7 @@ TINY = model.Network(vocabulary=7, embedding=4, units=(5, 3), initial=0.5)
 
 def by_hand(network, ids):
     """-log p of every word but the first, by numpy, all in one go from a state of 0."""
-    return -log_p(network, ids)[np.arange(len(ids) - 1), ids[1:]]
-
-
-def log_p(network, ids):
-    """Of each word of the vocabulary, at each place but the first."""
-    weights = {v.path: keras.ops.convert_to_numpy(v).astype("float64") for v in network.weights}
+    weights = {v.path: keras.ops.convert_to_numpy(v).astype("float64") for v in network.trainable_variables}
 
     def sigmoid(v):
         return 1 / (1 + np.exp(-v))
@@ -49,7 +44,8 @@ def log_p(network, ids):
             outputs.append(h)
         x = np.stack(outputs)
     logits = x @ weights["logits/kernel"] + weights["logits/bias"]
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    chosen = logits[np.arange(len(x)), ids[1:]]
+    return np.log(np.exp(logits).sum(-1)) - chosen
 
 
 @pytest.mark.parametrize("streams", [1, 3])
@@ -66,35 +62,19 @@ def test_perplexity_is_that_of_a_plain_computation_with_the_state_carried(stream
     assert abs(expected - np.exp(by_hand(trained, ids).mean())) / expected < (1e-9 if streams == 1 else 0.5)
 
 
-def drawn(seed, recipe):
-    built = model.build(TINY, recipe.batch, recipe.steps, stateful=True)
-    for variable in built.trainable_variables:
-        variable.assign(2 * np.random.default_rng(seed).normal(size=variable.shape))
-    return built
-
-
 def everything():
     """What a model that learns nothing loses in training and in scoring."""
     recipe = train.Recipe(rate=0.0, batch=3, steps=4)
     ids = np.random.default_rng(0).integers(0, 7, 3 * 21).astype("int32")
-    trained, teacher = (drawn(seed, recipe) for seed in (1, 2))
+    trained = model.build(TINY, recipe.batch, recipe.steps, stateful=True)
+    for variable in trained.trainable_variables:
+        variable.assign(2 * np.random.default_rng(1).normal(size=variable.shape))
     train.compile_model(trained, recipe)
     x, y = data.streams(ids, recipe.batch, recipe.steps)
     model.reset(trained)
     losses = trained.fit(x, y, recipe.batch, epochs=1, shuffle=False, verbose=0).history["loss"]
     parts = [by_hand(trained, part) for part in ids.reshape(3, 21)]
-    both = model.taught(trained, teacher, 0.25)
-    train.compile_model(both, recipe)
-    model.reset(both)
-    taught = both.fit(x, y, recipe.batch, epochs=1, shuffle=False, verbose=0).history
-    told = [log_p(teacher, part) for part in ids.reshape(3, 21)]
-    divergence = [
-        (np.exp(p) * (p - log_p(trained, part))).sum(-1)
-        for p, part in zip(told, ids.reshape(3, 21), strict=True)
-    ]
     return {
-        "taught": [taught["loss"][0], taught["student_loss"][0], taught["distillation_loss"][0]],
-        "divergence by hand": np.mean(divergence),
         "training": losses[0],
         "training by hand": np.mean(parts),
         "training from 0 in each batch": np.mean(
@@ -110,10 +90,6 @@ def assert_states_are_carried(found):
     assert found["scoring"] == pytest.approx(found["scoring by hand"], rel=1e-5)
     assert abs(found["training from 0 in each batch"] - found["training"]) > 1e-2, (
         "forgetting would not be seen"
-    )
-    text, divergence = float(found["training by hand"]), float(found["divergence by hand"])
-    assert list(found["taught"]) == pytest.approx(
-        [0.75 * text + 0.25 * divergence, text, divergence], rel=1e-4
     )
 
 
@@ -202,8 +178,8 @@ class StoppedError(Exception):
     pass
 
 
-def learned(corpus, folder, monkeypatch, stop=None, **how):
-    """The result of a whole training, or of one that stops after so many epochs; `how`: the smaller model goes on."""
+def learned(corpus, folder, monkeypatch, stop=None, then=()):
+    """The result of a whole training, or of one that stops after so many epochs; `then`: how the smaller model goes on."""
     recipe = train.Recipe(epochs=4, constant=3, rate=10.0, batch=5, steps=10)
     network = model.Network(vocabulary=len(corpus.words), embedding=6, units=(8, 8), initial=0.4, dropout=0.2)
     pruning = plans.Pruning(
@@ -215,7 +191,7 @@ def learned(corpus, folder, monkeypatch, stop=None, **how):
             "ramp_epochs": 1,
             "finetune_epochs": 0,
         },
-        **how,
+        then=then,
     )
     begin = train.Epoch.on_epoch_begin
 
@@ -273,25 +249,6 @@ def test_the_smaller_model_may_go_on_in_stages_each_with_a_recipe_and_a_dropout_
     stops = (3, 5, 6)  # in the first stage, between both, in the second
     stopped_at(stops, corpus, penn / "part", monkeypatch, then=then)
     resumed, _, pieced = learned(corpus, penn / "part", monkeypatch, then=then)
-    assert_the_same(trained, curve, resumed, pieced)
-
-
-def test_the_wide_model_as_it_was_before_units_went_teaches_the_smaller_one(penn, monkeypatch):
-    corpus = data.read(penn, other_text=True)
-    plain = learned(corpus, penn / "plain", monkeypatch)
-    trained, network, curve = learned(corpus, penn / "taught", monkeypatch, taught=0.5)
-    assert network == plain[1]
-    assert curve[:2] == [
-        row | {"seconds": taught["seconds"]} for row, taught in zip(plain[2][:2], curve[:2], strict=True)
-    ]
-    assert all(row["distillation_loss"] > 0 for row in curve[2:])
-    assert [row["train"] for row in curve[2:]] != [row["train"] for row in plain[2][2:]]
-    teacher = keras.models.load_model(penn / "taught" / main.TEACHER, compile=False)
-    assert model.network_of(teacher, network).units == (8, 8)
-    wide = dataclasses.replace(network, units=(8, 8))
-    assert Scorer(wide, corpus.valid, 5)(teacher) == pytest.approx(curve[0]["valid"], rel=1e-5)
-    stopped_at((1, 2, 3), corpus, penn / "part", monkeypatch, taught=0.5)
-    resumed, _, pieced = learned(corpus, penn / "part", monkeypatch, taught=0.5)
     assert_the_same(trained, curve, resumed, pieced)
 
 
