@@ -32,7 +32,7 @@ def as_float32(functional: keras.Model) -> keras.Model:
         ) from error
     copy.set_weights(functional.get_weights())
     for layer in inner_layers(copy):
-        if hasattr(layer, "finalize_state"):  # an adapted Normalization reckons with copies of its weights
+        if isinstance(layer, keras.layers.Normalization):  # it reckons with copies of its weights
             layer.finalize_state()
     return copy
 

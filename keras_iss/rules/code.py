@@ -18,29 +18,33 @@ def _lambda(call: Call) -> Any:
     layer = call.layer
     if not any(signal.placements for signal in call.inputs):
         return None
+    graph, reason = None, "computes with a mask or differently in training"
     extra = {"mask", "training"} & set(inspect.signature(layer.function).parameters)
-    if extra or callable(layer.mask):
-        call.pins(call.inputs, f"{call.name} computes with a mask or differently in training")
+    if not extra and not callable(layer.mask):
+        try:
+            graph, reason = _graph(call)
+        except (
+            Exception
+        ) as error:  # whatever a function of the user's says to a tensor without values or widths
+            reason = f"isn't made of keras.ops alone, or counts units ({type(error).__name__})"
+    if graph is None:
+        call.pins(call.inputs, f"{call.name} {reason}")
         return None
-    if isinstance(layer.get_config().get("output_shape"), (list, tuple)):
-        call.pins(
-            call.inputs, f"{call.name} has a fixed output_shape; without it Keras finds the shape by itself"
-        )
-        return None
-    try:
-        _graph(call, without_widths=True)
-        graph = _graph(call, without_widths=False)
-    except Exception as error:  # whatever a function of the user's says to a tensor without values or widths
-        call.pins(
-            call.inputs,
-            f"{call.name} isn't made of keras.ops alone, or counts units ({type(error).__name__})",
-        )
-        return None
-    found = call.walks(graph)
-    return keras.tree.pack_sequence_as(graph.output, found)
+    return keras.tree.pack_sequence_as(graph.output, call.walks(graph))
 
 
-def _graph(call: Call, *, without_widths: bool) -> keras.Model:
+def _graph(call: Call) -> tuple[keras.Model | None, str]:
+    """The function as a model, or why there is none."""
+    if isinstance(call.layer.get_config().get("output_shape"), (list, tuple)):
+        return None, "has a fixed output_shape; without it Keras finds the shape by itself"
+    _applied(call, without_widths=True)
+    graph = _applied(call, without_widths=False)
+    if any(not isinstance(layer, layers.InputLayer) for layer in graph.layers):
+        return None, "calls a layer"  # the old one, also in the stripped model
+    return graph, ""
+
+
+def _applied(call: Call, *, without_widths: bool) -> keras.Model:
     def entry(signal: Signal) -> Any:
         units = {p.axis + len(signal.shape) for p in signal.placements} if without_widths else ()
         return keras.Input(batch_shape=[None if i in units else d for i, d in enumerate(signal.shape)])

@@ -54,13 +54,15 @@ def lambdas():
         "d": "mask",
         "e": "/std",
         "f": "Greater",
+        "g": "calls a layer",
         **OUT,
     },
     loadable=False,
 )
 def lambdas_that_pin():
     x = sequence(steps=STEPS)
-    a, b, c, d, e, f = (layers.LSTM(4, return_sequences=True, name=name)(x) for name in "abcdef")
+    a, b, c, d, e, f, g = (layers.LSTM(4, return_sequences=True, name=name)(x) for name in "abcdefg")
+    relu = layers.ReLU()
     parts = [
         layers.Lambda(lambda y: ops.max(y, axis=1), output_shape=(4,))(a),
         layers.Lambda(lambda y: ops.sum(y, axis=1) / y.shape[-1] ** 0.5)(b),
@@ -70,5 +72,6 @@ def lambdas_that_pin():
         layers.GlobalAveragePooling1D()(
             layers.Lambda(lambda y: y, mask=lambda y, mask: ops.any(ops.greater(y, 0), axis=-1))(f)
         ),
+        layers.Lambda(lambda y: relu(y)[:, -1])(g),
     ]
     return keras.Model(x, out()(layers.Concatenate()(parts)))
