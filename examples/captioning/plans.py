@@ -18,8 +18,9 @@ GROWN_AND_PRUNED = {
     "gp_fastest": (0.40, 0.30, "column"),
     "gp_accurate": (0.25, 0.10, "weight"),
     "gp_taught": (0.10, 0.035, "weight"),
+    "gp_fastest_taught": (0.40, 0.30, "column"),
 }
-TEACHERS = {"gp_taught": "stacked"}
+TEACHERS = {"gp_taught": "stacked", "gp_fastest_taught": "stacked"}
 TAUGHT = 0.5  # share of the loss that comes from the teacher
 MODELS = ("lstm", "stacked", "hlstm", *GROWN_AND_PRUNED)
 
