@@ -17,10 +17,10 @@ GROWN_AND_PRUNED = {
     "gp_smallest": (0.10, 0.035, "weight"),
     "gp_fastest": (0.40, 0.30, "column"),
     "gp_accurate": (0.25, 0.10, "weight"),
-    "gp_taught": (0.10, 0.035, "weight"),
-    "gp_fastest_taught": (0.40, 0.30, "column"),
 }
-TEACHERS = {"gp_taught": "stacked", "gp_fastest_taught": "stacked"}
+TAUGHT_AS = {"gp_taught": "gp_smallest", "gp_fastest_taught": "gp_fastest"}  # the same, with a teacher
+GROWN_AND_PRUNED |= {taught: GROWN_AND_PRUNED[alone] for taught, alone in TAUGHT_AS.items()}
+TEACHER = "stacked"
 TAUGHT = 0.5  # share of the loss that comes from the teacher
 MODELS = ("lstm", "stacked", "hlstm", *GROWN_AND_PRUNED)
 
@@ -82,7 +82,7 @@ def pick(name: str, size: str, epochs: int | None = None) -> Plan:
     if size == "smoke":
         pruning["tolerance"] = 10.0  # the CIDEr of so few images is mostly chance
     kinds = (*kinds, "sparse") if granularity == "weight" else kinds
-    return Plan(h_lstm, recipe, pruning, kinds, TEACHERS.get(name))
+    return Plan(h_lstm, recipe, pruning, kinds, TEACHER if name in TAUGHT_AS else None)
 
 
 def _grow_and_prune(network: Network, epochs: int, alive: float, granularity: str) -> dict[str, Any]:

@@ -23,9 +23,8 @@ def _lambda(call: Call) -> Any:
     if not extra and not callable(layer.mask):
         try:
             graph, reason = _graph(call)
-        except (
-            Exception
-        ) as error:  # whatever a function of the user's says to a tensor without values or widths
+        except Exception as error:
+            # Whatever a function of the user's says to a tensor without values or widths.
             reason = f"isn't made of keras.ops alone, or counts units ({type(error).__name__})"
     if graph is None:
         call.pins(call.inputs, f"{call.name} {reason}")
